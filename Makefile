@@ -1,0 +1,57 @@
+# `make demo` and `make test` are all a newcomer needs; each target sets up .venv by itself.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.bench-installed
+
+.PHONY: help demo test test-slow check bench clean
+
+help:
+	@echo "make demo       segment a real video and write overlay and masks to demo_out/"
+	@echo "make test       run the tests"
+	@echo "make test-slow  run the tests that take minutes, too"
+	@echo "make check      lint, formatting and types"
+	@echo "make bench      score the dev split under DATA=path/to/data, measure speed"
+	@echo "make clean      remove everything that was built or written here, .venv excepted"
+
+# A changed pyproject.toml makes the stamp old, so the next target installs what was added.
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[test,train]"
+	touch $@
+
+# davisinteractive pins a scikit-learn that no longer exists, and its build imports numpy and Cython.
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e ".[bench]"
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation davisinteractive==1.0.4
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python demo/cut_clip.py demo_out/cyclist.mp4
+	$(BIN)/mivos segment demo_out/cyclist.mp4 --scribbles demo/cyclist.json -o demo_out --force
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+test-slow: $(BENCH_INSTALLED)
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(BENCH_INSTALLED)
+ifdef DATA
+	$(BIN)/mivos bench dev --data $(DATA) -o bench_out/dev
+else
+	@echo "no DATA=path/to/data given: measuring speed only"
+endif
+	$(BIN)/mivos bench speed
+
+clean:
+	rm -rf demo_out bench_out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

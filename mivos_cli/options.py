@@ -1,0 +1,104 @@
+"""Options that several commands share, spelled once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+class OutputFormat(StrEnum):
+    """What `encode` can write (an enum because Typer takes no list of literals)."""
+
+    PNG = "png"
+    OVERLAY = "overlay"
+    BINARY = "binary"
+    WEBM = "webm"
+    PRORES = "prores"
+    COCO = "coco"
+
+
+DEFAULT_FORMATS = [OutputFormat.PNG, OutputFormat.OVERLAY]
+
+Model = Annotated[str, typer.Option("--model", help="Networks to use; nano is built in.", rich_help_panel="Model")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option("--device", help="Where the networks run.", rich_help_panel="Model"),
+]
+Engine = Annotated[
+    Literal["auto", "torch", "openvino"],
+    typer.Option("--engine", help="What runs them; auto is the fastest here.", rich_help_panel="Model"),
+]
+Fusion = Annotated[
+    bool,
+    typer.Option(
+        "--fusion/--no-fusion",
+        help="Blend a new round with the one before; the same for all stages of a round.",
+        rich_help_panel="Model",
+    ),
+]
+SessionPath = Annotated[
+    Path,
+    typer.Argument(metavar="SESSION", help="Session folder (OUT/session of segment).", show_default=False),
+]
+Source = Annotated[
+    Path, typer.Argument(metavar="VIDEO", help="A video file or a folder of images.", show_default=False)
+]
+Scribbles = Annotated[
+    Path | None,
+    typer.Option("--scribbles", help="Scribble file (DAVIS JSON).", show_default=False, rich_help_panel="Objects"),
+]
+Masks = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks",
+        help="Palette PNG of the first frame, or a folder of PNGs named after their frames.",
+        show_default=False,
+        rich_help_panel="Objects",
+    ),
+]
+Snap = Annotated[
+    bool,
+    typer.Option(
+        "--snap",
+        help="Snap soft mask edges (anti-aliased PNGs) to the nearest object.",
+        rich_help_panel="Objects",
+    ),
+]
+Size = Annotated[
+    int,
+    typer.Option(
+        "--size",
+        min=0,
+        help="Shorter side to work at, never enlarged; 0: as the source. Masks come out at source size.",
+        rich_help_panel="Video",
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Folder for the results.", show_default=False, rich_help_panel="Output"),
+]
+Format = Annotated[
+    list[OutputFormat],
+    typer.Option(
+        "--format",
+        help="What to write; repeat for several. png: palette masks, overlay: tinted video, "
+        "binary: a mask per object, webm, prores: video with alpha, coco: COCO RLE.",
+        rich_help_panel="Output",
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Overwrite outputs that are already there.", rich_help_panel="Output")
+]
+
+
+def device_name(device: str) -> str | None:
+    """The Python API's form of --device: None lets it choose."""
+    return None if device == "auto" else device
+
+
+def unique_formats(formats: list[OutputFormat]) -> tuple[str, ...]:
+    """The formats asked for as plain strings, each once, in the order given."""
+    return tuple(dict.fromkeys(format.value for format in formats))

@@ -1,0 +1,327 @@
+"""The Python API: whole stages on sessions, and all of them in one pass. Each command is a thin call of these.
+
+>>> from pathlib import Path
+>>> from pipelines.flow import segment
+>>> report = segment(Path("video.mp4"), Path("out"), scribbles=Path("s.json"))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pipelines.engine import networks
+from pipelines.networks.registry import model_spec
+from pipelines.requests import Request, mask_requests, scribble_requests
+from pipelines.rounds import INTERACTED, PROPAGATED, Progress, Report, Round, RoundState
+from pipelines.stages import encode as encode_stage
+from pipelines.stages.interact import interact_strokes
+from pipelines.stages.propagate import Anchor, Propagator, plan_passes
+from stores.errors import StoreError, UsageError
+from stores.scribbles import Stroke, read_scribbles
+from stores.session import Session
+from stores.video import probe, read_frames, working_size
+
+__all__ = ["Progress", "SegmentReport", "StageReport", "decode", "encode", "fuse", "interact", "propagate", "segment"]
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What a stage did. `skipped`: it had been done before."""
+
+    stage: str
+    frames: int
+    seconds: float
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What `segment` left behind: session path, format -> output path, counts and stage times."""
+
+    session: str
+    outputs: dict[str, str]
+    frames: int
+    objects: int
+    rounds: int
+    stages: tuple[StageReport, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def decode(
+    source: Path, session: Path, *, size: int | None = 480, prob_bits: int | None = None, progress: Report | None = None
+) -> StageReport:
+    """Reads a video or image folder into a session, or goes on with an interrupted decode.
+
+    Args:
+        size: shorter side of the working size in pixels, never enlarged; None keeps the source's.
+        prob_bits: 8 or 16 bits for each stored probability; 8 when None.
+
+    Raises:
+        VideoError: the source cannot be used. UsageError: the session is of another source or size.
+    """
+    started = time.monotonic()
+    info = probe(source)
+    height, width = working_size(info.height, info.width, size)
+    if Session.exists(session):
+        store = Session.open(session, write=True)
+        if store.source.sha256 != info.sha256 or (store.height, store.width) != (height, width):
+            was = f"{store.source.path} at {store.width} x {store.height}"
+            store.close()
+            raise UsageError(f"session {session} holds {was}, not {source} at {width} x {height}", hint="use another --session")  # fmt: skip
+    else:
+        store = Session.create(session, info, height=height, width=width, prob_bits=prob_bits or 8)
+    with store:
+        if store.decoded:
+            return StageReport("decode", store.num_frames, time.monotonic() - started, skipped=True)
+        report = progress or (lambda progress: None)
+        total = info.header_frames or None
+        with closing(read_frames(source, size=size, start=store.num_frames)) as frames:
+            for frame in frames:
+                store.write_frame(frame)
+                report(Progress("decode", frame.index + 1, total))
+        store.finish_frames()
+        return StageReport("decode", store.num_frames, time.monotonic() - started)
+
+
+def interact(
+    session: Path, *, scribbles: Path | None = None, masks: Path | None = None, snap: bool = False, model: str = "nano",
+    device: str | None = None, engine: str = "auto", fusion: bool = True, progress: Report | None = None,
+) -> StageReport:  # fmt: skip
+    """Turns the next interaction of a scribble file or mask folder into a mask and begins its round.
+
+    An interaction that the session already has is skipped, so the same command again takes the next one. Finish the
+    round with `propagate` and `fuse`.
+
+    Raises:
+        UsageError: neither or both inputs, or an unfinished round of another interaction is being propagated.
+        ScribbleError, MaskError: the input cannot be used.
+    """
+    started = time.monotonic()
+    with Session.open(session, write=True) as store:
+        work = Round(store, networks(model, device, engine), fusion=fusion, report=progress)
+        for request in _requests(store, scribbles, masks, snap):
+            if request.digest in _done(store):
+                continue
+            state = work.unfinished()
+            if state is not None and state.digest == request.digest:
+                return StageReport("interact", 1, time.monotonic() - started, skipped=True)
+            if state is not None:
+                if state.stage != INTERACTED:
+                    raise UsageError("the session has an unfinished round", hint="finish it with `mivos propagate` and `mivos fuse`")  # fmt: skip
+                store.rollback()
+            work.interact(request)
+            return StageReport("interact", 1, time.monotonic() - started)
+    return StageReport("interact", 0, time.monotonic() - started, skipped=True)
+
+
+def propagate(
+    session: Path, *, model: str = "nano", device: str | None = None, engine: str = "auto", fusion: bool = True,
+    progress: Report | None = None,
+) -> StageReport:  # fmt: skip
+    """Propagates the interaction begun by `interact`; the result waits for `fuse`."""
+    return _step(
+        session, Round.propagate, "propagate", networks(model, device, engine), fusion, progress, chained=False
+    )
+
+
+def fuse(
+    session: Path, *, model: str = "nano", device: str | None = None, engine: str = "auto", fusion: bool = True,
+    progress: Report | None = None,
+) -> StageReport:  # fmt: skip
+    """Fuses what `propagate` left with the previous round and commits the round."""
+    return _step(session, _fuse_and_commit, "fuse", networks(model, device, engine), fusion, progress)
+
+
+def _fuse_and_commit(work: Round, state: RoundState) -> RoundState:
+    if state.stage != PROPAGATED:
+        raise UsageError("the unfinished round is not propagated yet", hint="run `mivos propagate` first")
+    state = work.fuse(state)
+    work.commit(state)
+    return state
+
+
+def _step(
+    session: Path, step: Callable[..., RoundState], stage: str, nets: Any, fusion: bool, progress: Report | None,
+    **options: bool,
+) -> StageReport:  # fmt: skip
+    started, counted = time.monotonic(), [0]
+
+    def count(item: Progress) -> None:
+        counted[0] = item.done
+        if progress:
+            progress(item)
+
+    with Session.open(session, write=True) as store:
+        work = Round(store, nets, fusion=fusion, report=count)
+        state = work.unfinished()
+        if state is None:
+            if store.rounds:
+                return StageReport(stage, 0, time.monotonic() - started, skipped=True)
+            raise UsageError(f"session {session} has no interaction to {stage}", hint="run `mivos interact` first")
+        skipped = stage == "propagate" and state.stage == PROPAGATED
+        step(work, state, **options)
+    return StageReport(stage, counted[0], time.monotonic() - started, skipped)
+
+
+def encode(
+    session: Path, out: Path, *, formats: Sequence[str] = ("png", "overlay"), force: bool = False,
+    progress: Report | None = None,
+) -> tuple[StageReport, dict[str, str]]:  # fmt: skip
+    """Writes the committed masks of a session; see `pipelines.stages.encode.encode`."""
+    started = time.monotonic()
+    step = None if progress is None else lambda done, total: progress(Progress("encode", done, total))
+    with Session.open(session) as store:
+        outputs = encode_stage.encode(store, out, formats=formats, force=force, progress=step)
+        return StageReport("encode", store.num_frames, time.monotonic() - started), outputs
+
+
+def segment(
+    source: Path, out: Path, *, scribbles: Path | None = None, masks: Path | None = None, snap: bool = False,
+    session: Path | None = None, size: int | None = 480, model: str = "nano", device: str | None = None,
+    engine: str = "auto", formats: Sequence[str] = ("png", "overlay"), force: bool = False, fusion: bool = True,
+    progress: Report | None = None,
+) -> SegmentReport:  # fmt: skip
+    """Segments a video from scribbles or masks: every stage, one pass per interaction, frames never all in memory.
+
+    Run again after a break it continues; run with further interactions it adds rounds. See the stages for errors.
+    """
+    encode_stage.check_outputs(out, formats, force=force)
+    model_spec(model)
+    if (scribbles is None) == (masks is None):
+        raise UsageError("give either scribbles or masks", hint="--scribbles FILE.json, or --masks FILE.png|FOLDER")
+    if scribbles is not None:
+        read_scribbles(scribbles)  # a broken file is reported before any work
+    path = session or out / "session"
+    bits = model_spec(model).prob_bits
+    stages = [decode(source, path, size=size, prob_bits=bits, progress=progress)]
+    with Session.open(path, write=True) as store:
+        for _ in _requests(store, scribbles, masks, snap):  # all must be readable before the first is done
+            pass
+        stages += _rounds(store, _requests(store, scribbles, masks, snap), model, device, engine, fusion, progress)
+        frames, objects, rounds = store.num_frames, store.num_objects, len(store.rounds)
+    report, outputs = encode(path, out, formats=formats, force=force, progress=progress)
+    return SegmentReport(str(path), outputs, frames, objects, rounds, (*stages, report))
+
+
+def _rounds(
+    store: Session, requests: Iterable[Request], model: str, device: str | None, engine: str, fusion: bool,
+    progress: Report | None,
+) -> list[StageReport]:  # fmt: skip
+    seconds, counted = {"interact": 0.0, "propagate": 0.0}, {"interact": 0, "propagate": 0}
+
+    def count(item: Progress) -> None:
+        if item.stage == "propagate":
+            counted["propagate"] += 1
+        if progress:
+            progress(item)
+
+    work: Round | None = None
+    for request in requests:
+        if request.digest in _done(store):
+            continue
+        work = work or Round(store, networks(model, device, engine), fusion=fusion, report=count)
+        state = work.unfinished()
+        if state is not None and (state.digest != request.digest or not (state.chained or state.stage == INTERACTED)):
+            store.rollback()
+            state = None
+        if state is None:
+            state = work.interact(request)
+        state = work.propagate(state, chained=True)
+        work.commit(state)
+        counted["interact"] += 1
+        for stage in seconds:
+            seconds[stage] += state.seconds.get(stage, 0.0)
+    skipped = work is None
+    return [StageReport(stage, counted[stage], seconds[stage], skipped) for stage in seconds]
+
+
+def _requests(store: Session, scribbles: Path | None, masks: Path | None, snap: bool) -> Iterator[Request]:
+    if (scribbles is None) == (masks is None):
+        raise UsageError("give either scribbles or masks", hint="--scribbles FILE.json, or --masks FILE.png|FOLDER")
+    if not store.decoded:
+        raise StoreError(f"session {store.path} is not decoded to the end", hint="run `mivos decode` again")
+    if scribbles is not None:
+        return scribble_requests(scribbles, store.num_frames)
+    assert masks is not None
+    names = [store.source.frame_name(i) for i in range(store.num_frames)] if store.source.kind == "folder" else None
+    return mask_requests(masks, store.num_frames, names, _mask_size(masks, store), snap)
+
+
+def _mask_size(path: Path, store: Session) -> tuple[int, int]:
+    """Masks come at the source's size, or at the working size if the first one is of that size."""
+    first = min(path.glob("*.png"), default=path) if path.is_dir() else path
+    try:
+        with Image.open(first) as image:
+            if image.size == (store.width, store.height):
+                return store.height, store.width
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
+        pass  # reported properly where the masks are read
+    return store.source.height, store.source.width
+
+
+def _done(store: Session) -> set[str]:
+    return {str(record.model.get("digest")) for record in store.rounds}
+
+
+# ---- without a session: for evaluation and other programs
+
+
+class _EndOfStream(Exception):
+    """A stream of frames has no more."""
+
+
+def propagate_masks(
+    frames: Iterable[np.ndarray], first_mask: np.ndarray, *, model: str = "nano", device: str | None = None,
+    engine: str = "auto",
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """Semi-supervised segmentation of a stream: the first frame's mask is given.
+
+    Args:
+        frames: uint8 [H, W, 3] RGB; first_mask: uint8 [H, W], ids 0..K without gaps.
+
+    Yields:
+        uint8 [H, W] for every frame, the first one included.
+    """
+    nets = networks(model, device, engine)
+    count = int(first_mask.max())
+    objects = np.stack([first_mask == k for k in range(1, count + 1)]).astype(np.float32)
+    stream = iter(frames)
+    window = {0: next(stream)}
+
+    def read(index: int) -> np.ndarray:
+        while index not in window:
+            try:
+                image = next(stream)
+            except StopIteration:
+                raise _EndOfStream from None
+            window[max(window) + 1] = image
+            window.pop(min(window))
+        return window[index]
+
+    propagator = Propagator(nets, read, first_mask.shape, count, [Anchor(0, objects, count)])  # type: ignore[arg-type]
+    yield first_mask
+    # the length is unknown: plan for the longest there can be and stop where the stream ends
+    (plan,) = plan_passes(0, 2**31, [], new_objects=True)
+    try:
+        for item in propagator.run(plan):
+            yield item.probs.argmax(0).astype(np.uint8)
+    except _EndOfStream:
+        return
+
+
+def interact_frame(
+    image: np.ndarray, strokes: Sequence[Stroke], previous: np.ndarray | None, num_objects: int, *,
+    model: str = "nano", device: str | None = None, engine: str = "auto",
+) -> np.ndarray:  # fmt: skip
+    """Soft masks float32 [K + 1, H, W] of one image from strokes; see `interact_strokes`."""
+    return interact_strokes(networks(model, device, engine), image, strokes, previous, num_objects)

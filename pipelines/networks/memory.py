@@ -1,0 +1,234 @@
+"""Space-time memory: what past frames knew, read by similarity to the present one.
+
+Oh et al., ICCV 2019; top-k reading: Cheng et al. (MiVOS), CVPR 2021, section 3.2. The bank hides whether keys belong
+to a frame (STCN form) or to an object (STM form), and that objects may have appeared at different times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLOCK_BYTES = 64 * 2**20  # affinities are made for so many query positions at once
+
+
+@dataclass(frozen=True)
+class MemoryRules:
+    """How a propagation network uses memory.
+
+    Attributes:
+        top_k: memory positions that each query position reads; None reads all.
+        every: frames between permanent memory frames.
+        temporary: whether the previous frame is always in memory too.
+        max_permanent: permanent frames of a pass that are kept, the latest ones; None keeps all.
+        shared_keys: keys belong to a frame (True) or to an object.
+        similarity: "l2" (negative squared distance) or "dot".
+        scale_dim: similarity is divided by its square root.
+    """
+
+    top_k: int | None = 20
+    every: int = 5
+    temporary: bool = False
+    max_permanent: int | None = None
+    shared_keys: bool = True
+    similarity: str = "l2"
+    scale_dim: int = 64
+
+
+def affinity(memory: Tensor, query: Tensor, rules: MemoryRules, norms: Tensor | None = None) -> Tensor:
+    """Similarity of every query position to every memory position.
+
+    Args:
+        memory: [N, Ck]; query: [M, Ck]; norms: [N] squared lengths of `memory`, if already known.
+
+    Returns:
+        [M, N] float, without the term that is constant for a query position (it cancels in the softmax).
+    """
+    scale = rules.scale_dim**-0.5
+    if rules.similarity == "dot":
+        return (query * scale) @ memory.T
+    norms = memory.square().sum(1) if norms is None else norms
+    return torch.addmm(norms[None], query, memory.T, beta=-scale, alpha=2 * scale)
+
+
+def read_top_k(similarity: Tensor, values: Tensor, top_k: int | None) -> Tensor:
+    """Weighted mean of values: softmax over the k most similar positions, the others exactly zero.
+
+    Args:
+        similarity: [M, N]; values: [N, C].
+
+    Returns:
+        [M, C].
+    """
+    if top_k is None or top_k >= similarity.shape[1]:
+        return torch.softmax(similarity, dim=1) @ values
+    best, index = torch.topk(similarity, top_k, dim=1, sorted=False)  # (M, k)
+    # gathers k rows for each query position instead of multiplying by a mostly empty [M, N] matrix
+    return F.embedding_bag(index, values, per_sample_weights=torch.softmax(best, dim=1), mode="sum")
+
+
+class MemoryBank:
+    """Keys and values of memory frames as rows: certain | permanent | temporary frames, in this order.
+
+    Bytes: 4 * (certain + permanent + 1 frames) * H * W * (G * Ck + K * Cv), G = 1 for shared keys, else K.
+    """
+
+    def __init__(self, rules: MemoryRules) -> None:
+        self.rules = rules
+        self._certain = 0
+        self._permanent = 0  # added since the last `forget_pass`; may exceed what is kept
+        self._has_temporary = False
+        self._known: dict[int, int] = {}
+        self._keys = self._norms = self._values = torch.empty(0)
+        self._cells = 0
+
+    @property
+    def frames(self) -> int:
+        """Memory frames that a read now sees."""
+        return self._certain + self._kept + int(self._has_temporary)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held (capacity, not only what is filled)."""
+        return sum(t.numel() * t.element_size() for t in (self._keys, self._norms, self._values))
+
+    @property
+    def _kept(self) -> int:
+        limit = self.rules.max_permanent
+        return self._permanent if limit is None else min(self._permanent, limit)
+
+    def add_certain(self, key: Tensor, value: Tensor, known: int | None = None) -> None:
+        """Adds an interacted frame. Only possible while a pass has not begun (see `forget_pass`).
+
+        Args:
+            key: [G, Ck, H, W]; value: [K, Cv, H, W]; known: how many objects (1..known) existed when this frame was
+                marked; later ones do not read from it. None: all K.
+        """
+        if self._permanent or self._has_temporary:
+            raise RuntimeError("certain memory is added between passes")
+        self._write(self._certain, key, value, known)
+        self._certain += 1
+
+    def add_permanent(self, key: Tensor, value: Tensor) -> None:
+        """Adds a frame of the running pass; the oldest makes room when there are `max_permanent`. Ends temporary."""
+        limit = self.rules.max_permanent
+        slot = self._permanent if limit is None else self._permanent % limit
+        self._has_temporary = False
+        self._write(self._certain + slot, key, value, None)
+        self._permanent += 1
+
+    def set_temporary(self, key: Tensor, value: Tensor) -> None:
+        """Puts the previous frame in memory, in place of an earlier temporary one."""
+        self._write(self._certain + self._kept, key, value, None)
+        self._has_temporary = True
+
+    def forget_pass(self, dropped: int = 0) -> None:
+        """Drops permanent and temporary frames; a new pass starts from certain memory alone.
+
+        Args:
+            dropped: permanent frames that made room in an interrupted pass which is now taken up again; the kept ones,
+                added next, then land in the slots they had.
+        """
+        self._permanent, self._has_temporary = dropped, False
+
+    def read(self, query: Tensor) -> Tensor:
+        """Memory read-out of one query frame for all objects.
+
+        Args:
+            query: [1, Ck, H, W].
+
+        Returns:
+            [K, Cv, H, W].
+        """
+        height, width = query.shape[-2:]
+        rows = query[0].flatten(1).T  # (M, Ck)
+        groups, per_group = self._values.shape[0], self._objects // self._values.shape[0]
+        out = rows.new_empty(self._objects, self._value_dim, height, width)
+        for group in range(groups):
+            for first, last, slots in self._object_runs(group * per_group, per_group):
+                read = self._read_rows(group, rows, first - group * per_group, last - group * per_group, slots)
+                out[first:last] = read.T.reshape(last - first, self._value_dim, height, width)
+        return out
+
+    def _object_runs(self, start: int, count: int) -> list[tuple[int, int, list[int] | None]]:
+        """Runs of objects that read the same slots: (first, last, slots), slots None for all of them."""
+        known = [self._known[slot] for slot in range(self.frames)]
+        runs: list[tuple[int, int, list[int] | None]] = []
+        for k in range(start, start + count):
+            slots = None if all(n > k for n in known) else [s for s, n in enumerate(known) if n > k]
+            if runs and runs[-1][2] == slots:
+                runs[-1] = (runs[-1][0], k + 1, slots)
+            else:
+                runs.append((k, k + 1, slots))
+        return runs
+
+    def _read_rows(self, group: int, query: Tensor, first: int, last: int, slots: list[int] | None) -> Tensor:
+        used = self.frames * self._cells
+        keys, norms, values = self._keys[group, :used], self._norms[group, :used], self._values[group, :used]
+        if first or (last - first) * self._value_dim != values.shape[1]:
+            values = values[:, first * self._value_dim : last * self._value_dim]
+        if slots is not None:
+            rows = torch.cat([torch.arange(s * self._cells, (s + 1) * self._cells) for s in slots]).to(keys.device)
+            keys, norms, values = keys[rows], norms[rows], values[rows]
+        values = values.contiguous()
+        out = query.new_empty(query.shape[0], values.shape[1])
+        block = max(1, BLOCK_BYTES // (4 * keys.shape[0]))
+        for at in range(0, query.shape[0], block):
+            similarity = affinity(keys, query[at : at + block], self.rules, norms)
+            out[at : at + block] = read_top_k(similarity, values, self.rules.top_k)
+        return out
+
+    def _write(self, slot: int, key: Tensor, value: Tensor, known: int | None) -> None:
+        groups, key_dim = key.shape[:2]
+        objects, value_dim = value.shape[:2]
+        cells = key.shape[-2] * key.shape[-1]
+        if not self._cells:
+            self._cells, self._objects, self._value_dim = cells, objects, value_dim
+            self._keys = key.new_empty(groups, 0, key_dim)
+            self._norms = key.new_empty(groups, 0)
+            self._values = value.new_empty(groups, 0, objects // groups * value_dim)
+        self._reserve(slot + 1)
+        rows = slice(slot * cells, (slot + 1) * cells)
+        self._keys[:, rows] = key.flatten(2).transpose(1, 2)
+        self._norms[:, rows] = self._keys[:, rows].square().sum(2)
+        self._values[:, rows] = value.reshape(groups, -1, cells).transpose(1, 2)
+        self._known[slot] = objects if known is None else known
+
+    def _reserve(self, slots: int) -> None:
+        have = self._keys.shape[1] // self._cells
+        if slots <= have:
+            return
+        # grows by half so that long passes copy rarely; a bounded bank stops growing by itself
+        more = (max(slots, have + have // 2) - have) * self._cells
+        self._keys = F.pad(self._keys, (0, 0, 0, more))
+        self._norms = F.pad(self._norms, (0, more))
+        self._values = F.pad(self._values, (0, 0, 0, more))
+
+
+def difference_attention(
+    memory_key: Tensor, query_key: Tensor, positive: Tensor, negative: Tensor, rules: MemoryRules
+) -> Tensor:
+    """Carries a mask difference from the interacted frame to another frame (MiVOS, section 3.3).
+
+    Args:
+        memory_key: [G, Ck, H, W] of the interacted frame; query_key: [1, Ck, H, W] of the other frame;
+        positive, negative: [K, 1, h, w] what the interaction added and removed, 0..1.
+
+    Returns:
+        [K, 2, h, w]: positive channel first. Full softmax over memory positions, no top-k.
+    """
+    height, width = query_key.shape[-2:]
+    size = positive.shape[-2:]
+    difference = F.interpolate(torch.cat([positive, negative], dim=1), size=memory_key.shape[-2:], mode="area")
+    difference = difference.flatten(2)  # (K, 2, N)
+    query = query_key[0].flatten(1).T
+    carried = []
+    for group, key in enumerate(memory_key):
+        weights = torch.softmax(affinity(key.flatten(1).T, query, rules), dim=1)  # (M, N)
+        of_group = difference if rules.shared_keys else difference[group : group + 1]
+        carried.append(of_group @ weights.T)  # (K, 2, M)
+    maps = torch.cat(carried).unflatten(2, (height, width))
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

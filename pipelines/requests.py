@@ -1,0 +1,69 @@
+"""What a person asks for: interactions read from scribble files or masks, in the order of work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stores.masks import iter_mask_inputs
+from stores.scribbles import Stroke, read_scribbles
+
+
+@dataclass(frozen=True)
+class Request:
+    """One interaction: strokes on a frame, or a given label map.
+
+    Attributes:
+        kind: "scribbles" or "masks"; ids: object ids in it, without 0.
+        strokes: of scribbles; labels: uint8 [H, W] of masks, with the file's own ids.
+    """
+
+    kind: str
+    frame: int
+    ids: tuple[int, ...]
+    strokes: tuple[Stroke, ...] = ()
+    labels: np.ndarray | None = field(default=None, compare=False)
+
+    @property
+    def strokes_json(self) -> list[dict[str, Any]]:
+        """The strokes as they stand in a scribble file."""
+        return [stroke.to_json() for stroke in self.strokes]
+
+    @property
+    def digest(self) -> str:
+        """Identifies the interaction, so that a repeated command does not do it twice; hexadecimal."""
+        content = hashlib.sha256(json.dumps([self.kind, self.frame, self.strokes_json]).encode())
+        if self.labels is not None:
+            content.update(np.ascontiguousarray(self.labels).tobytes())
+        return content.hexdigest()[:24]
+
+
+def scribble_requests(path: Path, num_frames: int) -> Iterator[Request]:
+    """Interactions of a scribble file, each frame of each round one.
+
+    Raises:
+        ScribbleError: the file cannot be used.
+    """
+    for item in read_scribbles(path, num_frames=num_frames).interactions:
+        yield Request("scribbles", item.frame, tuple(sorted(item.object_ids)), strokes=item.strokes)
+
+
+def mask_requests(
+    path: Path, num_frames: int, names: Sequence[str] | None, size: tuple[int, int], snap: bool = False
+) -> Iterator[Request]:
+    """Interactions of a mask PNG (frame 0) or a folder of them.
+
+    Args:
+        names: frame names of an image folder, None for a video; size: (H, W) the masks must have.
+
+    Raises:
+        MaskError: a file cannot be used.
+    """
+    for frame, image in iter_mask_inputs(path, num_frames=num_frames, names=names, size=size, snap=snap):
+        yield Request("masks", frame, tuple(image.ids), labels=image.labels)

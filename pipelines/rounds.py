@@ -1,0 +1,279 @@
+"""One round on a session: interact -> propagate -> fuse, as one stream or stage by stage, resumable in between.
+
+What is written goes to the round's own branch of the session and becomes visible when the round is committed. Every
+`CHECKPOINT_SECONDS` the position and the exact masks of memory frames are kept, so that a killed round continues
+where it was and ends with the masks of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipelines.engine import Networks
+from pipelines.requests import Request
+from pipelines.stages.fuse import Difference, fuse_frame, fuse_stream
+from pipelines.stages.interact import interact_mask, interact_strokes
+from pipelines.stages.propagate import Anchor, Pass, PassState, Propagated, Propagator, plan_passes
+from pipelines.stages.tensors import Padding
+from stores.errors import StoreError, UsageError
+from stores.session import RoundRecord, Session
+
+CHECKPOINT_SECONDS = 20.0
+INTERACTED, PROPAGATING, PROPAGATED, FUSING = "interacted", "propagating", "propagated", "fusing"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is; `total` is None while it is unknown."""
+
+    stage: str
+    done: int
+    total: int | None
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class RoundState:
+    """A round in progress, as kept in its checkpoints.
+
+    Attributes:
+        digest: of the request; kind, frame, drawn, strokes: for the log; known: objects before the round.
+        stage: what was finished or is under way; chained: propagation and fusion run as one stream.
+        run: index of the pass under way; last: its last finished frame; permanent: its permanent frames so far.
+        settings: networks and options that the result depends on.
+    """
+
+    digest: str
+    kind: str
+    frame: int
+    drawn: tuple[int, ...]
+    strokes: list[Any]
+    known: int
+    stage: str
+    chained: bool = False
+    run: int = 0
+    last: int | None = None
+    permanent: tuple[int, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RoundState:
+        return cls(**{**data, "drawn": tuple(data["drawn"]), "permanent": tuple(data["permanent"])})
+
+
+class Round:
+    """The round in progress of a session opened for writing."""
+
+    def __init__(self, session: Session, networks: Networks, *, fusion: bool = True, report: Report | None = None) -> None:
+        self.session, self.networks, self.fusion = session, networks, fusion
+        self.report = report or (lambda progress: None)
+        self.settings = {**networks.spec.facts(), "fusion": fusion}
+        self.size = (session.height, session.width)
+        self._read_frame = lru_cache(maxsize=4)(session.frame)  # propagation and fusion read the same frame
+
+    # ---- interact
+
+    def interact(self, request: Request) -> RoundState:
+        """Begins a round with the mask of the interacted frame and keeps it in a checkpoint."""
+        started = time.monotonic()
+        session = self.session
+        session.begin_round()
+        known = session.num_objects
+        session.add_object_ids(request.ids)
+        number = {object_id: k for k, object_id in enumerate(session.object_ids, start=1)}
+        number[0] = 0
+        if request.labels is None:
+            strokes = [replace(stroke, object_id=number[stroke.object_id]) for stroke in request.strokes]
+            image, before = self._read_frame(request.frame), session.mask(request.frame)
+            mask = interact_strokes(self.networks, image, strokes, before, session.num_objects)
+        else:
+            table = np.zeros(256, np.uint8)
+            for object_id in request.ids:
+                table[object_id] = number[object_id]
+            labels = cv2.resize(table[request.labels], self.size[::-1], interpolation=cv2.INTER_NEAREST)
+            mask = interact_mask(labels, session.probs(request.frame), known, session.num_objects)
+        session.write_pending(request.frame, mask)
+        state = RoundState(
+            request.digest, request.kind, request.frame, request.ids, request.strokes_json, known, INTERACTED,
+            settings=self.settings, seconds={"interact": time.monotonic() - started},
+        )  # fmt: skip
+        session.checkpoint(asdict(state))
+        self.report(Progress("interact", 1, 1))
+        return state
+
+    def unfinished(self) -> RoundState | None:
+        """Goes on with the session's unfinished round, if there is one made with the same settings."""
+        progress = self.session.resume_round()
+        if progress is None:
+            return None
+        state = RoundState.from_json(progress)
+        if state.settings != self.settings:
+            self.session.rollback()
+            return None
+        return state
+
+    # ---- propagate
+
+    def propagate(self, state: RoundState, *, chained: bool) -> RoundState:
+        """Runs the round's passes; with `chained` fusion follows frame by frame, else the result stays pending."""
+        if state.stage == PROPAGATED or state.stage == FUSING:
+            return state
+        if state.stage == PROPAGATING and state.chained != chained:
+            raise UsageError(
+                "the unfinished round was begun " + ("by `mivos segment`" if state.chained else "stage by stage"),
+                hint="finish it the same way",
+            )
+        started = time.monotonic()
+        mask, anchors = self._mask(state), self._anchors(state)
+        runs = plan_passes(state.frame, self.session.num_frames, self._interacted(), new_objects=self._new(state))
+        total = sum(len(run.indices) for run in runs)
+        done = sum(len(run.indices) for run in runs[: state.run])
+        if state.last is not None:
+            done += abs(state.last - state.frame)
+        if total:
+            propagator = Propagator(
+                self.networks, self._read_frame, self.size, self.session.num_objects, anchors
+            )
+            before = self.session.probs(state.frame)
+            difference = Difference.between(propagator.start_key, before, mask, Padding.of(*self.size))
+        state = replace(state, stage=PROPAGATING, chained=chained)
+        saved = time.monotonic()
+        for position in range(state.run, len(runs)):
+            run = runs[position]
+            if position != state.run:
+                state = replace(state, run=position, last=None, permanent=())
+            stream = self._rounded(propagator.run(run, self._pass_state(state, run)))
+            pairs: Iterable[tuple[Propagated, np.ndarray]] = ((item, item.probs) for item in stream)
+            if chained:
+                old = self.session.probs
+                pairs = fuse_stream(self.networks, stream, self._read_frame, old, difference, state.known, self.fusion)
+            for item, final in pairs:
+                (self.session.write_probs if chained else self.session.write_pending)(item.index, final)
+                if item.permanent:
+                    self.session.write_memory(item.index, item.padded)
+                    state = replace(state, permanent=(*state.permanent, item.index))
+                state = replace(state, last=item.index)
+                done += 1
+                self.report(Progress("propagate", done, total))
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    if not item.permanent:
+                        self.session.write_memory(item.index, item.padded)
+                    seconds = self._spent(state, "propagate", started)
+                    self.session.checkpoint(asdict(replace(state, seconds=seconds)))
+                    saved = time.monotonic()
+        state = replace(state, stage=PROPAGATED, seconds=self._spent(state, "propagate", started))
+        if not chained:
+            self.session.clear_memory()
+            self.session.checkpoint(asdict(state))
+        return state
+
+    def _rounded(self, stream: Iterator[Propagated]) -> Iterator[Propagated]:
+        """What the store would give back, so that fusing in one stream and fusing later see the same numbers."""
+        return (replace(item, probs=self.session.roundtrip(item.probs)) for item in stream)
+
+    def _pass_state(self, state: RoundState, run: Pass) -> PassState | None:
+        if state.last is None:
+            return None
+        previous = self.session.memory(state.last)
+        if previous is None:
+            raise StoreError("the checkpoint of the unfinished round lacks a frame", hint="start the round again")
+        limit = self.networks.rules.max_permanent
+        kept = state.permanent if limit is None else state.permanent[-limit:]
+        masks = []
+        for index in kept:
+            objects = self.session.memory(index)
+            assert objects is not None  # written together with its index
+            masks.append((index, objects))
+        last_permanent = state.permanent[-1] if state.permanent else run.start
+        return PassState(state.last, previous, last_permanent, masks, len(state.permanent) - len(kept))
+
+    # ---- fuse
+
+    def fuse(self, state: RoundState) -> RoundState:
+        """Fuses a pending propagated result with the previous round's (stage by stage use)."""
+        if state.stage == PROPAGATED and state.chained:
+            return state
+        started = time.monotonic()
+        session, padding = self.session, Padding.of(*self.size)
+        mask = self._mask(state)
+        runs = plan_passes(state.frame, session.num_frames, self._interacted(), new_objects=self._new(state))
+        image = self._read_frame(state.frame)
+        propagator = Propagator(self.networks, self._read_frame, self.size, session.num_objects, self._anchors(state)[-1:])
+        difference = Difference.between(propagator.start_key, session.probs(state.frame), mask, padding)
+        total, done = sum(len(run.indices) for run in runs), 0
+        for run in runs:
+            for index in run.indices:
+                new = session.pending(index)
+                if new is None:
+                    raise StoreError(f"frame {index} was not propagated", hint="run `mivos propagate` first")
+                old = session.probs(index) if run.bound is not None else None
+                if old is not None:
+                    image = self._read_frame(index)
+                    key = propagator.query_key(index)
+                    new = fuse_frame(
+                        self.networks, image, key, new, old, difference, index, run, state.known, self.fusion
+                    )
+                session.write_probs(index, new)
+                done += 1
+                self.report(Progress("fuse", done, total))
+        return replace(state, stage=FUSING, seconds=self._spent(state, "fuse", started))
+
+    # ---- commit
+
+    def commit(self, state: RoundState) -> RoundRecord:
+        """Publishes the round as one commit."""
+        session = self.session
+        session.write_probs(state.frame, self._mask(state))
+        session.clear_pending()
+        session.clear_memory()
+        record = RoundRecord(
+            number=len(session.rounds) + 1,
+            kind=state.kind,
+            frame=state.frame,
+            objects=state.drawn,
+            strokes=state.strokes,
+            model={**self.settings, "digest": state.digest, "known": session.num_objects},
+            stages=("interact", "propagate", "fuse") if self.fusion else ("interact", "propagate"),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds={stage: round(seconds, 3) for stage, seconds in state.seconds.items()},
+        )
+        session.commit_round(record)
+        return record
+
+    # ---- shared
+
+    def _mask(self, state: RoundState) -> np.ndarray:
+        mask = self.session.pending(state.frame)
+        if mask is None:
+            raise StoreError("the unfinished round lacks its mask", hint="start the round again")
+        return mask
+
+    def _new(self, state: RoundState) -> bool:
+        return self.session.num_objects > state.known
+
+    def _interacted(self) -> list[int]:
+        return [record.frame for record in self.session.rounds]
+
+    def _anchors(self, state: RoundState) -> list[Anchor]:
+        """Interacted frames, this round's last; a frame marked twice counts with its latest mask only."""
+        anchors = {}
+        for record in self.session.rounds:
+            probs = self.session.probs(record.frame)
+            if record.frame != state.frame and probs is not None:
+                anchors[record.frame] = Anchor(record.frame, probs[1:], int(record.model["known"]))
+        return [*anchors.values(), Anchor(state.frame, self._mask(state)[1:], self.session.num_objects)]
+
+    @staticmethod
+    def _spent(state: RoundState, stage: str, started: float) -> dict[str, float]:
+        return {**state.seconds, stage: state.seconds.get(stage, 0.0) + time.monotonic() - started}

@@ -1,0 +1,74 @@
+"""Interaction to mask: strokes, or a given mask, to a soft mask of one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from pipelines.engine import Networks
+from pipelines.networks.aggregate import aggregate_wbg
+from pipelines.stages.tensors import Padding, image_tensor
+from stores.scribbles import Stroke, rasterise
+
+
+def interact_strokes(
+    networks: Networks,
+    image: np.ndarray,
+    strokes: Sequence[Stroke],
+    previous: np.ndarray | None,
+    num_objects: int,
+) -> np.ndarray:
+    """Masks of all objects on a frame after strokes were drawn on it (MiVOS, section 3.1).
+
+    For each object its own strokes are positive and all others, background included, negative; drawn one pixel wide
+    and dilated 3 x 3 as the DAVIS evaluation does. An object that was neither drawn here nor present before stays
+    empty: without a stroke the network could only guess.
+
+    Args:
+        image: uint8 [H, W, 3] RGB; previous: uint8 [H, W] labels shown to the person when drawing, or None.
+
+    Returns:
+        float32 [K + 1, H, W], background first, nearly one-hot.
+    """
+    height, width = image.shape[:2]
+    padding = Padding.of(height, width)
+    raster = rasterise(strokes, height, width)
+    labels = np.zeros((height, width), np.uint8) if previous is None else previous
+    frame = image_tensor(image, padding)
+    kernel = np.ones((3, 3), np.uint8)
+    probs = torch.zeros(num_objects, 1, *frame.shape[-2:])
+    for k in range(1, num_objects + 1):
+        positive = cv2.dilate((raster == k).astype(np.uint8), kernel)
+        negative = cv2.dilate(((raster != k) & (raster != -1)).astype(np.uint8), kernel)
+        before = (labels == k).astype(np.uint8)
+        if not positive.any() and not before.any():
+            continue
+        planes = torch.from_numpy(np.stack([before, positive, negative]).astype(np.float32))
+        probs[k - 1] = networks.segment_strokes(torch.cat([frame, padding.add(planes[None])], dim=1))[0].cpu()
+    return padding.remove(aggregate_wbg(probs, hard=True))[:, 0].numpy()
+
+
+def interact_mask(labels: np.ndarray, predicted: np.ndarray | None, known: int, num_objects: int) -> np.ndarray:
+    """A soft mask from a given label map.
+
+    A map that brings no new object is the whole truth of its frame. One that does is read as YouTube-VOS masks are:
+    the objects in it are set, earlier objects that it leaves out keep their prediction outside its labels.
+
+    Args:
+        labels: uint8 [H, W]; predicted: float32 [K' + 1, H, W] the frame's present result, or None;
+        known: objects that existed before; num_objects: objects now.
+
+    Returns:
+        float32 [K + 1, H, W], background first.
+    """
+    objects = np.stack([labels == k for k in range(1, num_objects + 1)]).astype(np.float32)
+    given = set(np.unique(labels).tolist()) - {0}
+    if predicted is not None and any(k > known for k in given):
+        outside = labels == 0
+        for k in range(1, min(known, len(predicted) - 1) + 1):
+            if k not in given:
+                objects[k - 1] = predicted[k] * outside
+    return np.concatenate([np.clip(1 - objects.sum(0, keepdims=True), 0, 1), objects])

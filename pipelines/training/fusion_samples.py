@@ -1,0 +1,114 @@
+"""Samples for fusion training: two propagated versions of a frame and what the second interaction corrected.
+
+Sample assembly follows MiVOS (section 3.3 and its training code): reference 1 is the older interaction, reference 2
+the new one, the target lies anywhere between (or beside) them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipelines.synthesis.fusion_data import resized_pair
+from pipelines.training.augment import Colour
+from pipelines.training.samples import Clip
+from stores.errors import DatasetError
+
+MIN_DIFFERENT = 100  # pixels whose two maps differ by more than 0.1
+
+
+@dataclass(frozen=True)
+class FusionSample:
+    """One object on one target frame; s is the crop size.
+
+    Attributes:
+        target, reference: uint8 [s, s, 3] the target image and the image at reference 2;
+        maps: float32 [3, s, s]: reference 1's map at the target, reference 2's, and reference 1's at reference 2;
+        truth: float32 [2, s, s] true masks at the target and at reference 2;
+        time: float32 [2] distances of the target to reference 1 and 2, over the distance of the two.
+    """
+
+    target: np.ndarray
+    reference: np.ndarray
+    maps: np.ndarray
+    truth: np.ndarray
+    time: np.ndarray
+
+
+class FusionSampler:
+    """Draws samples from a run of `generate_fusion`; sample i is a function of (seed, i)."""
+
+    def __init__(self, clips: list[Clip], run: Path, size: int, crop: int, seed: int) -> None:
+        self.run, self.size, self.crop, self.seed = run, size, crop, seed
+        self.items = []
+        for clip in clips:
+            refs = sorted(int(p.name) for p in (run / clip.name).glob("[0-9]*")) if (run / clip.name).is_dir() else []
+            if len(refs) > 1:
+                self.items.append((clip, refs))
+        if not self.items:
+            raise DatasetError(f"{run}: no video with two propagated references", hint="run `mivos gen-fusion` first")
+
+    def sample(self, index: int) -> FusionSample:
+        rng = np.random.default_rng((self.seed, index))
+        for attempt in range(20):
+            drawn = self._draw(rng, strict=attempt < 15)
+            if drawn is not None:
+                return drawn
+        raise DatasetError(f"{self.run}: no usable sample found in 20 tries", hint="generate more fusion data")
+
+    def _draw(self, rng: np.random.Generator, *, strict: bool) -> FusionSample | None:
+        clip, refs = self.items[rng.integers(len(self.items))]
+        first, second = (int(r) for r in rng.permutation(refs)[:2])
+        objects = sorted({p.name for p in self._folder(clip, first).iterdir()} & {p.name for p in self._folder(clip, second).iterdir()})  # fmt: skip
+        if not objects:
+            return None
+        name = objects[rng.integers(len(objects))]
+        low, high = min(first, second), max(first, second)
+        outside = rng.random() < 0.15  # training covers frames beyond the two, as the published data does
+        target = int(rng.integers(0, len(clip.images)) if outside else rng.integers(low + 1, high))
+        maps = [self._map(clip, ref, name, at) for ref, at in ((first, target), (second, target), (first, second))]
+        if any(m is None for m in maps):
+            return None
+        image, labels = resized_pair(clip, target, self.size)
+        ref_image, ref_labels = resized_pair(clip, second, self.size)
+        planes = np.stack([*maps, labels == int(name), ref_labels == int(name)]).astype(np.float32)  # type: ignore[list-item]
+        planes[:3] /= 255
+        if strict and (np.abs(planes[0] - planes[1]) > 0.1).sum() < MIN_DIFFERENT:
+            return None
+        crop = self._crop(rng, planes)
+        if crop is None:
+            return None
+        rows, cols = crop
+        flip = 1 if rng.random() < 0.5 else -1
+        colour = Colour.sample(rng, 0.5)
+        span = abs(first - second)
+        return FusionSample(
+            colour.apply(np.ascontiguousarray(image[rows, cols][:, ::flip])),
+            colour.apply(np.ascontiguousarray(ref_image[rows, cols][:, ::flip])),
+            np.ascontiguousarray(planes[:3, rows, cols][:, :, ::flip]),
+            np.ascontiguousarray(planes[3:, rows, cols][:, :, ::flip]),
+            np.array([abs(first - target) / span, abs(second - target) / span], np.float32),
+        )
+
+    def _crop(self, rng: np.random.Generator, planes: np.ndarray) -> tuple[slice, slice] | None:
+        """A square crop that holds a pixel where the maps differ, if there is one."""
+        height, width = planes.shape[1:]
+        if min(height, width) < self.crop:
+            raise DatasetError(f"{self.run}: maps of {width} x {height} are smaller than the crop of {self.crop}")
+        ys, xs = np.nonzero(np.abs(planes[0] - planes[1]) > 0.1)
+        y, x = height // 2, width // 2
+        if len(ys):
+            k = int(rng.integers(len(ys)))
+            y, x = int(ys[k]), int(xs[k])
+        top = int(np.clip(y - rng.integers(0, self.crop), 0, height - self.crop))
+        left = int(np.clip(x - rng.integers(0, self.crop), 0, width - self.crop))
+        return slice(top, top + self.crop), slice(left, left + self.crop)
+
+    def _folder(self, clip: Clip, ref: int) -> Path:
+        return self.run / clip.name / f"{ref:05d}"
+
+    def _map(self, clip: Clip, ref: int, name: str, frame: int) -> np.ndarray | None:
+        return cv2.imread(str(self._folder(clip, ref) / name / f"{frame:05d}.png"), cv2.IMREAD_GRAYSCALE)
