@@ -2,7 +2,8 @@
 
 PyTorch is the reference. OpenVINO compiles the same module for a fixed shape; before it is used its outputs are
 compared with PyTorch's on random input (`TOLERANCE`), and the verdict is kept beside the compiled model in the user's
-cache directory, so later starts only load a file.
+cache directory, so later starts only load a file. Only methods for which it is the faster one are compiled: the
+trunks, not the thin decoders.
 """
 
 from __future__ import annotations
@@ -73,8 +74,15 @@ class _Part(nn.Module):
 class Runner:
     """Runs the methods of one network on one device with one engine. Inference mode throughout."""
 
-    def __init__(self, network: nn.Module, digest: str, device: torch.device, engine: str) -> None:
-        self.device, self.digest = device, digest
+    def __init__(
+        self, network: nn.Module, digest: str, device: torch.device, engine: str, compiled: frozenset[str]
+    ) -> None:
+        """
+        Args:
+            digest: identifies the weights; compiled: methods that are worth compiling for the CPU, the others run in
+                PyTorch whatever the engine.
+        """
+        self.device, self.digest, self.methods = device, digest, compiled
         self.network = network.to(device)
         if engine not in ENGINES:
             raise UsageError(f"unknown engine {engine!r}", hint=f"choose one of: {', '.join(ENGINES)}")
@@ -92,7 +100,7 @@ class Runner:
     def run(self, method: str, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Calls a method with float tensors on any device; returns tensors on this runner's device."""
         with torch.inference_mode():
-            if self._use_openvino:
+            if self._use_openvino and method in self.methods:
                 compiled = self._compile(method, tensors)
                 if compiled is not None:
                     return compiled(tensors)
@@ -192,7 +200,8 @@ class Networks:
             name = self.spec.name
             network = registry.load_network(name, part)
             digest = registry.weights_digest(name, part) + part
-            self._runners[part] = Runner(network, digest, self.device, self._engine)
+            methods = self.spec.compiled.get(part, frozenset())
+            self._runners[part] = Runner(network, digest, self.device, self._engine, methods)
         return self._runners[part]
 
     # propagation

@@ -197,16 +197,12 @@ class Tree:
         if checksum(blocks) != expected:
             raise ValueError(f"{name} does not fit its checksum")
 
-    def create_array(
-        self, name: str, shape: tuple[int, ...], dtype: Any, names: tuple[str, ...]
-    ) -> zarr.Array:
+    def create_array(self, name: str, shape: tuple[int, ...], dtype: Any, names: tuple[str, ...]) -> zarr.Array:
         """A new array, chunked by frame and, where there is an object axis, by object."""
         if len(shape) == 1:
             chunks: tuple[int, ...] = (VECTOR_CHUNK,)
         else:
-            chunks = tuple(
-                1 if axis in ("frame", "object") else n for n, axis in zip(shape, names, strict=True)
-            )
+            chunks = tuple(1 if axis in ("frame", "object") else n for n, axis in zip(shape, names, strict=True))
         self._arrays[name] = self._root.create_array(
             name,
             shape=shape,

@@ -281,9 +281,7 @@ class SessionContents(ABC):
             raise ValueError(f"probabilities of shape {probs.shape}, expected {shape}")
         return arrays.quantise(probs, self.prob_bits)
 
-    def _write_planes(
-        self, names: tuple[str, str], index: int, planes: np.ndarray, mark: int | None
-    ) -> arrays.Tree:
+    def _write_planes(self, names: tuple[str, str], index: int, planes: np.ndarray, mark: int | None) -> arrays.Tree:
         tree = self._writing(in_round=True)
         self._at(index)
         name, done = names

@@ -14,7 +14,6 @@ round it was in. See `stores.history` for how rounds become commits and `stores.
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import icechunk
@@ -50,9 +49,7 @@ class Session(SessionContents):
                 self._timeline.recover()
             self._switch(MAIN)
             if (version := self._reading().state["version"]) > VERSION:
-                raise StoreError(
-                    f"{path}: a newer mivos made it (version {version})", hint="install a newer mivos"
-                )
+                raise StoreError(f"{path}: a newer mivos made it (version {version})", hint="install a newer mivos")
 
     # ---- opening and closing
 
@@ -62,9 +59,7 @@ class Session(SessionContents):
         return (Path(path) / REPOSITORY).is_dir()
 
     @classmethod
-    def create(
-        cls, path: Path, source: SourceInfo, *, height: int, width: int, prob_bits: int = 8
-    ) -> Session:
+    def create(cls, path: Path, source: SourceInfo, *, height: int, width: int, prob_bits: int = 8) -> Session:
         """Make a new session without frames and open it for writing.
 
         Args:
@@ -133,9 +128,7 @@ class Session(SessionContents):
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def refresh(self) -> None:

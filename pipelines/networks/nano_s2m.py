@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipelines.networks.nano import LightBlock, LiteTrunk, ResidualBlock
 
 WIDTH = 96
+WORKING_SIDE = 352  # larger images are seen at this shorter side: objects then have the size they had in training
 
 
 def _mean_under(features: Tensor, weights: Tensor) -> Tensor:
@@ -52,6 +53,17 @@ class NanoS2M(nn.Module):
         self.pred = nn.Conv2d(32, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        height, width = int(x.shape[-2]), int(x.shape[-1])
+        shrink = WORKING_SIDE / min(height, width)
+        if shrink >= 1:
+            return self._logits(x)
+        size = (round(height * shrink / 16) * 16, round(width * shrink / 16) * 16)
+        picture = F.interpolate(x[:, :4], size=size, mode="area")  # image and previous mask
+        strokes = F.adaptive_max_pool2d(x[:, 4:], size)  # thin lines must not fade
+        logits = self._logits(torch.cat([picture, strokes], dim=1))
+        return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+
+    def _logits(self, x: Tensor) -> Tensor:
         f4, f8, f16, f32 = self.trunk(x)
         marks = x[:, 3:6]  # previous, positive, negative
         size16, size8, size4 = f16.shape[-2:], f8.shape[-2:], f4.shape[-2:]

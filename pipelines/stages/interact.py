@@ -47,8 +47,35 @@ def interact_strokes(
         if not positive.any() and not before.any():
             continue
         planes = torch.from_numpy(np.stack([before, positive, negative]).astype(np.float32))
-        probs[k - 1] = networks.segment_strokes(torch.cat([frame, padding.add(planes[None])], dim=1))[0].cpu()
+        prob = networks.segment_strokes(torch.cat([frame, padding.add(planes[None])], dim=1))[0].cpu()
+        if not networks.spec.keep_far_parts:
+            drop_far_parts(prob[0].numpy(), padding.add(planes[:2]).amax(0).numpy() > 0)
+        probs[k - 1] = prob
     return padding.remove(aggregate_wbg(probs, hard=True))[:, 0].numpy()
+
+
+def drop_far_parts(prob: np.ndarray, marked: np.ndarray) -> None:
+    """Clears, in place, connected parts of an object that lie far from everything that was marked.
+
+    A small network also finds look-alikes elsewhere in the image. A part stays if it touches a stroke or the previous
+    mask, or is closer to such parts than half of their size (the square root of their area), as when something thin
+    passes in front of the object.
+
+    Args:
+        prob: float32 [h, w]; marked: bool [h, w], positive strokes and previous mask.
+    """
+    count, parts, stats, _ = cv2.connectedComponentsWithStats((prob > 0.5).astype(np.uint8), connectivity=8)
+    touched = np.unique(parts[marked & (parts > 0)])
+    if count <= 2 or not len(touched):
+        return
+    table = np.zeros(count, bool)
+    table[touched] = True
+    near = table[parts]
+    limit = 0.5 * float(np.sqrt(stats[touched, cv2.CC_STAT_AREA].sum()))
+    distance = cv2.distanceTransform((~near).astype(np.uint8), cv2.DIST_L2, 3)
+    closest = np.full(count, np.inf)
+    np.minimum.at(closest, parts.ravel(), distance.ravel())
+    prob[(closest > limit)[parts]] = 0
 
 
 def interact_mask(labels: np.ndarray, predicted: np.ndarray | None, known: int, num_objects: int) -> np.ndarray:

@@ -206,9 +206,7 @@ def cut_all(folder: str) -> Callable[[Path], None]:
         pytest.param(cut_all("chunks"), id="chunks truncated"),
     ],
 )
-def test_damage_is_one_clear_line_and_never_a_wrong_result(
-    tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
+def test_damage_is_one_clear_line_and_never_a_wrong_result(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     path = tmp_path / "s"
     with sessions.decoded(path) as session:
         sessions.play_round(session, 1)
