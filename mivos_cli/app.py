@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mivos_cli import __version__, bench, session, train
+from mivos_cli import __version__, bench, session, synth, train
 from stores.errors import MivosError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -120,12 +120,13 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "fuse": session.fuse,
         "encode": session.encode,
     },
-    "Measure and train": {"train": train.train},
+    "Measure and train": {"gen-fusion": synth.gen_fusion, "train": train.train},
 }
 
 for panel, commands in COMMANDS.items():
     for name, function in commands.items():
         app.command(name, rich_help_panel=panel)(guarded(function))
 bench_app.command("dev")(guarded(bench.dev))
+bench_app.command("strokes")(guarded(bench.strokes))
 bench_app.command("speed")(guarded(bench.speed))
 app.add_typer(bench_app, name="bench", rich_help_panel="Measure and train")

@@ -67,6 +67,34 @@ def dev(
     out.result(report.to_json(), human)
 
 
+def strokes(
+    data: Annotated[
+        Path,
+        typer.Option("--data", help="Data root in DAVIS layout, with Scribbles/.", show_default=False),
+    ],
+    sequence: Annotated[
+        list[str] | None,
+        typer.Option("--sequence", help="Only this one; repeat for several.", show_default="all of the split"),
+    ] = None,
+    model: Model = "nano",
+    device: Device = "auto",
+    engine: Engine = "auto",
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score the mask of one frame from one scribble file: J of the interacted frame."""
+    out = Output(json=json, verbose=verbose)
+    with out.progress():
+        from pipelines.evaluation.dev_split import evaluate_s2m
+
+        report = evaluate_s2m(data, model=model, device=device_name(device), engine=engine, sequences=sequence)
+
+    def human(console: Console) -> None:
+        row_table(console, f"{report.model}: mean J {report.mean:.3f}", [asdict(row) for row in report.rows])
+
+    out.result(report.to_json(), human)
+
+
 def speed(
     objects: Annotated[
         list[int], typer.Option("--objects", min=1, help="Number of objects; repeat for several.")

@@ -77,7 +77,9 @@ def decode(
         if store.source.sha256 != info.sha256 or (store.height, store.width) != (height, width):
             was = f"{store.source.path} at {store.width} x {store.height}"
             store.close()
-            raise UsageError(f"session {session} holds {was}, not {source} at {width} x {height}", hint="use another --session")  # fmt: skip
+            raise UsageError(
+                f"session {session} holds {was}, not {source} at {width} x {height}", hint="use another --session"
+            )
     else:
         store = Session.create(session, info, height=height, width=width, prob_bits=prob_bits or 8)
     with store:
@@ -117,7 +119,9 @@ def interact(
                 return StageReport("interact", 1, time.monotonic() - started, skipped=True)
             if state is not None:
                 if state.stage != INTERACTED:
-                    raise UsageError("the session has an unfinished round", hint="finish it with `mivos propagate` and `mivos fuse`")  # fmt: skip
+                    raise UsageError(
+                        "the session has an unfinished round", hint="finish it with `mivos propagate` and `mivos fuse`"
+                    )
                 store.rollback()
             work.interact(request)
             return StageReport("interact", 1, time.monotonic() - started)

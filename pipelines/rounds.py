@@ -75,7 +75,9 @@ class RoundState:
 class Round:
     """The round in progress of a session opened for writing."""
 
-    def __init__(self, session: Session, networks: Networks, *, fusion: bool = True, report: Report | None = None) -> None:
+    def __init__(
+        self, session: Session, networks: Networks, *, fusion: bool = True, report: Report | None = None
+    ) -> None:
         self.session, self.networks, self.fusion = session, networks, fusion
         self.report = report or (lambda progress: None)
         self.settings = {**networks.spec.facts(), "fusion": fusion}
@@ -142,9 +144,7 @@ class Round:
         if state.last is not None:
             done += abs(state.last - state.frame)
         if total:
-            propagator = Propagator(
-                self.networks, self._read_frame, self.size, self.session.num_objects, anchors
-            )
+            propagator = Propagator(self.networks, self._read_frame, self.size, self.session.num_objects, anchors)
             before = self.session.probs(state.frame)
             difference = Difference.between(propagator.start_key, before, mask, Padding.of(*self.size))
         state = replace(state, stage=PROPAGATING, chained=chained)
@@ -209,7 +209,9 @@ class Round:
         mask = self._mask(state)
         runs = plan_passes(state.frame, session.num_frames, self._interacted(), new_objects=self._new(state))
         image = self._read_frame(state.frame)
-        propagator = Propagator(self.networks, self._read_frame, self.size, session.num_objects, self._anchors(state)[-1:])
+        propagator = Propagator(
+            self.networks, self._read_frame, self.size, session.num_objects, self._anchors(state)[-1:]
+        )
         difference = Difference.between(propagator.start_key, session.probs(state.frame), mask, padding)
         total, done = sum(len(run.indices) for run in runs), 0
         for run in runs:

@@ -80,9 +80,7 @@ def read_mask(path: str | Path, *, size: tuple[int, int] | None = None, snap: bo
     return _read_mask(Path(path), size, snap, ColourTable())
 
 
-def read_annotation(
-    path: str | Path, *, size: tuple[int, int] | None = None, binary: bool = False
-) -> LabelImage:
+def read_annotation(path: str | Path, *, size: tuple[int, int] | None = None, binary: bool = False) -> LabelImage:
     """Read a ground-truth mask of a data set: like `read_mask`, but 255 (void) is background.
 
     Args:
@@ -130,9 +128,7 @@ def write_mask(path: str | Path, labels: np.ndarray, palette: np.ndarray | None 
         image.save(file, format="PNG")
 
 
-def write_masks(
-    folder: str | Path, masks: Iterable[tuple[str, np.ndarray]], palette: np.ndarray | None = None
-) -> int:
+def write_masks(folder: str | Path, masks: Iterable[tuple[str, np.ndarray]], palette: np.ndarray | None = None) -> int:
     """Write a stream of (frame stem, labels) as ``<folder>/<stem>.png``: a result of DAVIS or YouTube-VOS.
 
     Returns:
@@ -243,9 +239,7 @@ def _read_mask(path: Path, size: tuple[int, int] | None, snap: bool, table: Colo
     return LabelImage(labels, palette)
 
 
-def _interpret(
-    pixels: Pixels, path: Path, snap: bool, table: ColourTable
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _interpret(pixels: Pixels, path: Path, snap: bool, table: ColourTable) -> tuple[np.ndarray, np.ndarray | None]:
     """Decide which object each pixel shows: uint8 [H, W] (255 = void) and the palette."""
     if pixels.kind == "colour":
         return labels_of_colours(pixels.values, pixels.mode, path, snap, table)

@@ -151,9 +151,7 @@ def check_stroke(stroke: Stroke, place: Place) -> None:
         raise place.at(".object_id").error(f"is {show(object_id)}, outside 0..{MAX_OBJECT_ID}")
     path = np.asarray(stroke.path)
     if path.size == 0:
-        raise place.at(".path").error(
-            "is empty: the stroke has no points", "remove the stroke or give it points"
-        )
+        raise place.at(".path").error("is empty: the stroke has no points", "remove the stroke or give it points")
     if path.ndim != 2 or path.shape[1] != 2:
         raise place.at(".path").error(f"must be points of shape [N, 2], not {list(path.shape)}")
     inside = (path >= 0) & (path <= 1)  # false for NaN

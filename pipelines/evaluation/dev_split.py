@@ -116,9 +116,7 @@ def evaluate_s2m(
             folder = dataset.frames(sequence)[0].parent
             image = next(read_frames(folder, size=None, start=interaction.frame)).image
             begin = time.perf_counter()
-            probs = interact_frame(
-                image, interaction.strokes, None, count, model=model, device=device, engine=engine
-            )
+            probs = interact_frame(image, interaction.strokes, None, count, model=model, device=device, engine=engine)
             seconds = time.perf_counter() - begin
             objects, j = _region_similarity(np.argmax(probs, axis=0), truth)
             rows.append(S2MScore(sequence, file.name, interaction.frame, objects, j, seconds))

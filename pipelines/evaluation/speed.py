@@ -103,9 +103,7 @@ def measure_speed(
     )
 
 
-def _store_frames(
-    video: Path, folder: Path, limit: int, size: int, *, crop: bool
-) -> tuple[int, tuple[int, int]]:
+def _store_frames(video: Path, folder: Path, limit: int, size: int, *, crop: bool) -> tuple[int, tuple[int, int]]:
     """The first frames as image folders "startup" (a few) and "all"; their number and (height, width)."""
     for kind in ("startup", "all"):
         (folder / kind).mkdir()

@@ -84,7 +84,8 @@ def fold_batch_norm(module: nn.Module) -> None:
             conv = getattr(module, conv_name)
             assert child.running_mean is not None and child.running_var is not None
             scale = child.weight / torch.sqrt(child.running_var + child.eps)
-            conv.bias = nn.Parameter((child.bias - child.running_mean * scale).detach())
+            shift = (child.bias - child.running_mean * scale).detach()
+            conv.bias = nn.Parameter(shift, requires_grad=False)  # stays, like the statistics it comes from
             conv.weight = nn.Parameter((conv.weight * scale[:, None, None, None]).detach())
             setattr(module, name, child.act)
         else:

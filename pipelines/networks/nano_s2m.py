@@ -24,9 +24,10 @@ def _mean_under(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def _cosine(features: Tensor, mark: Tensor) -> Tensor:
-    """[N, C, H, W], [N, C, 1, 1] -> [N, 1, H, W]; zero for a zero mark. Spelt out: not every engine has the operator."""
-    lengths = features.square().sum(1, keepdim=True).sqrt() * mark.square().sum(1, keepdim=True).sqrt()
-    return (features * mark).sum(1, keepdim=True) / lengths.clamp(min=1e-8)
+    """[N, C, H, W], [N, C, 1, 1] -> [N, 1, H, W]; zero for a zero mark. Not every engine has it as an operator."""
+    # the constant is inside the root, whose slope at zero is infinite
+    squares = features.square().sum(1, keepdim=True) * mark.square().sum(1, keepdim=True)
+    return (features * mark).sum(1, keepdim=True) / (squares + 1e-12).sqrt()
 
 
 class NanoS2M(nn.Module):

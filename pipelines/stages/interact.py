@@ -73,9 +73,10 @@ def drop_far_parts(prob: np.ndarray, marked: np.ndarray) -> None:
     near = table[parts]
     limit = 0.5 * float(np.sqrt(stats[touched, cv2.CC_STAT_AREA].sum()))
     distance = cv2.distanceTransform((~near).astype(np.uint8), cv2.DIST_L2, 3)
-    closest = np.full(count, np.inf)
-    np.minimum.at(closest, parts.ravel(), distance.ravel())
-    prob[(closest > limit)[parts]] = 0
+    for part in range(1, count):
+        inside = parts == part
+        if not table[part] and distance[inside].min() > limit:
+            prob[inside] = 0
 
 
 def interact_mask(labels: np.ndarray, predicted: np.ndarray | None, known: int, num_objects: int) -> np.ndarray:

@@ -103,7 +103,12 @@ class Propagator:
     """Runs the passes of one round; certain memory is encoded once and shared by both."""
 
     def __init__(
-        self, networks: Networks, read_frame: ReadFrame, size: tuple[int, int], num_objects: int, anchors: Sequence[Anchor]
+        self,
+        networks: Networks,
+        read_frame: ReadFrame,
+        size: tuple[int, int],
+        num_objects: int,
+        anchors: Sequence[Anchor],
     ) -> None:
         """
         Args:

@@ -65,9 +65,7 @@ def generate_fusion(
     return written
 
 
-def _propagate_reference(
-    clip: Clip, ref: int, folder: Path, networks: Networks, reach: int | None, size: int
-) -> int:
+def _propagate_reference(clip: Clip, ref: int, folder: Path, networks: Networks, reach: int | None, size: int) -> int:
     _, labels = resized_pair(clip, ref, size)
     counts = np.bincount(labels.ravel(), minlength=256)
     ids = [k for k in range(1, 255) if counts[k] > MIN_PIXELS][:MAX_OBJECTS]
@@ -90,7 +88,9 @@ def _propagate_reference(
                     break
         os.replace(temporary, folder)  # a folder that is there is whole
     except OSError as error:
-        raise StorageFullError(f"cannot write {folder}: {error.strerror}", hint="free some space and run again") from error
+        raise StorageFullError(
+            f"cannot write {folder}: {error.strerror}", hint="free some space and run again"
+        ) from error
     return 1
 
 

@@ -62,7 +62,8 @@ class FusionSampler:
     def _draw(self, rng: np.random.Generator, *, strict: bool) -> FusionSample | None:
         clip, refs = self.items[rng.integers(len(self.items))]
         first, second = (int(r) for r in rng.permutation(refs)[:2])
-        objects = sorted({p.name for p in self._folder(clip, first).iterdir()} & {p.name for p in self._folder(clip, second).iterdir()})  # fmt: skip
+        of_first, of_second = ({p.name for p in self._folder(clip, ref).iterdir()} for ref in (first, second))
+        objects = sorted(of_first & of_second)
         if not objects:
             return None
         name = objects[rng.integers(len(objects))]

@@ -61,9 +61,7 @@ def load_lite0_imagenet() -> dict[str, Tensor]:
     try:
         stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise ModelError(
-            f"cannot read the ImageNet weights {path}: {error}", hint=f"reinstall with {_HINT}"
-        ) from error
+        raise ModelError(f"cannot read the ImageNet weights {path}: {error}", hint=f"reinstall with {_HINT}") from error
     wanted = timm.create_model(LITE0_NAME, pretrained=False).state_dict()
     return _match(stored, wanted, path)
 

@@ -140,6 +140,10 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * _rate(done, job.schedule.warmup)
         loss, facts = job.loss(batch, done)
+        if not torch.isfinite(loss):  # never into a checkpoint
+            raise ModelError(
+                f"the loss became {float(loss.detach())} at iteration {iteration}", hint="lower the learning rate"
+            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), job.schedule.clip)

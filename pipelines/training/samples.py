@@ -26,7 +26,11 @@ class Clip:
     labels: tuple[Path, ...]
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frame `index` through a cache of 3,000 decoded frames (at most 5 GB at 480p). Read-only; uint8 [H, W, 3] RGB and uint8 [H, W] labels (void 255 becomes background; binary masks become 1)."""
+        """Frame `index` through a cache of 3,000 decoded frames (at most 5 GB at 480p). Not to be changed.
+
+        Returns:
+            uint8 [H, W, 3] RGB and uint8 [H, W] labels; void 255 becomes background, binary masks become 1.
+        """
         return _read_pair(self.images[index], self.labels[index])
 
 
@@ -131,7 +135,10 @@ class ClipSampler:
         else:
             centre = (width / 2, height / 2)
         half = min(r.size / scale / 2, width / 2), min(r.size / scale / 2, height / 2)
-        centre = float(np.clip(centre[0], half[0], width - half[0])), float(np.clip(centre[1], half[1], height - half[1]))
+        centre = (
+            float(np.clip(centre[0], half[0], width - half[0])),
+            float(np.clip(centre[1], half[1], height - half[1])),
+        )
         flip = bool(rng.random() < 0.5)
         motion = Motion(rng.normal(0, 0.08), scale, rng.normal(0, 0.06))
         strength = float(rng.uniform(0.2, 1.2)) if still else float(rng.uniform(0, 0.25))

@@ -138,10 +138,17 @@ def interaction_sample(
         previous mask, positive strokes, negative strokes; uint8 0/1 [h, w].
     """
     previous = np.zeros_like(mask)
-    if rng.random() < 0.45:
-        previous = perturb(rng, mask, rng.uniform(0.4, 0.95))
-        if rng.random() < 0.3:
-            previous |= perturb(rng, other, 0.6)
+    if rng.random() < 0.5:
+        previous = perturb(rng, mask, rng.uniform(0.4, 0.95)) if rng.random() < 0.7 else mask.copy()
+        if other.any() and rng.random() < 0.6:  # a wrong object in the mask, to be removed by a negative stroke
+            previous |= perturb(rng, other, 0.6) if rng.random() < 0.5 else other
+        elif rng.random() < 0.4:
+            h, w = mask.shape
+            centre, axes = (
+                (int(rng.integers(w)), int(rng.integers(h))),
+                (int(rng.integers(8, w // 5)), int(rng.integers(8, h // 5))),
+            )
+            cv2.ellipse(previous, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
     missing, wrong = mask & ~previous & 1, previous & ~mask & 1
     robot = rng.random() < 0.5
     positive, negative = draw(rng, missing, robot=robot), draw(rng, wrong, robot=robot)

@@ -56,12 +56,8 @@ def test_rasterise_equals_golden(golden: Path) -> None:
             large[y, x] = value
             np.testing.assert_array_equal(rasterise(strokes, 480, 854), large)
         strokes = golden_strokes(entries[0])
-        np.testing.assert_array_equal(
-            rasterise(strokes, 100, 138, bezier=True), data["raster_0_bezier_100x138"]
-        )
-        np.testing.assert_array_equal(
-            rasterise(strokes, 100, 138, lines=False), data["raster_0_nobres_100x138"]
-        )
+        np.testing.assert_array_equal(rasterise(strokes, 100, 138, bezier=True), data["raster_0_bezier_100x138"])
+        np.testing.assert_array_equal(rasterise(strokes, 100, 138, lines=False), data["raster_0_nobres_100x138"])
 
 
 def test_rasterise_real_stroke_is_quick(shared_data: Path) -> None:
@@ -249,8 +245,7 @@ json_values = st.recursive(
 )
 stroke_like = st.fixed_dictionaries(
     {
-        "path": st.lists(st.lists(st.floats() | st.integers(-1, 2), min_size=1, max_size=3), max_size=3)
-        | json_values,
+        "path": st.lists(st.lists(st.floats() | st.integers(-1, 2), min_size=1, max_size=3), max_size=3) | json_values,
         "object_id": st.integers(-2, 300) | json_values,
     },
     optional={"start_time": json_values, "end_time": json_values, "round": st.integers(-1, 3) | json_values},
@@ -286,9 +281,7 @@ strokes = st.builds(
 
 
 @FEW
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.lists(strokes, min_size=1, max_size=2)), min_size=1, max_size=5)
-)
+@given(st.lists(st.tuples(st.integers(0, 3), st.lists(strokes, min_size=1, max_size=2)), min_size=1, max_size=5))
 def test_write_then_read_gives_the_same(tmp_path: Path, items: list[tuple[int, list[Stroke]]]) -> None:
     scribbles = ScribbleFile("s", 4, tuple(Interaction(frame, tuple(drawn)) for frame, drawn in items))
     write_scribbles(tmp_path / "s.json", scribbles)
