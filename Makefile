@@ -30,8 +30,8 @@ $(BENCH_INSTALLED): $(INSTALLED)
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python demo/cut_clip.py demo_out/cyclist.mp4
-	$(BIN)/mivos segment demo_out/cyclist.mp4 --scribbles demo/cyclist.json -o demo_out --force
+	$(BIN)/python -m mivos_cli.demo.cut_clip demo_out/cyclist.mp4
+	$(BIN)/mivos segment demo_out/cyclist.mp4 --scribbles mivos_cli/demo/cyclist.json -o demo_out --force
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -9,9 +9,11 @@ trunks, not the thin decoders.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -69,6 +71,17 @@ class _Part(nn.Module):
             return (self.network.encode_value(image, nano.Query(rest[0], tuple(rest[1:])), masks, others),)  # type: ignore[operator]
         readout, previous, *rest = tensors
         return (self.network.decode(readout, nano.Query(rest[0], tuple(rest[1:])), previous),)  # type: ignore[operator]
+
+
+class _ChannelsLast(nn.Module):
+    """A part with 4-D outputs as [N, H, W, C]: the compiled graph then writes the layout that PyTorch goes on in."""
+
+    def __init__(self, part: _Part) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(out.permute(0, 2, 3, 1).contiguous() for out in self.part(*tensors))
 
 
 class Runner:
@@ -149,12 +162,15 @@ class _OpenVinoCall:
         import openvino
 
         core = _openvino()
-        stem = hashlib.sha256((identity + openvino.__version__ + torch.__version__).encode()).hexdigest()[:24]
+        stem = hashlib.sha256(
+            (identity + _source(part.network) + openvino.__version__ + torch.__version__).encode()
+        ).hexdigest()[:24]
         graph, verdict = _cache_dir() / f"{stem}.xml", _cache_dir() / f"{stem}.json"
         generator = torch.Generator().manual_seed(0)
         examples = tuple(torch.rand(t.shape, generator=generator) for t in tensors)
         if not (graph.is_file() and graph.with_suffix(".bin").is_file() and verdict.is_file()):
-            model = openvino.convert_model(part.eval(), example_input=examples, input=[list(t.shape) for t in tensors])
+            graph_of = _ChannelsLast(part).eval()
+            model = openvino.convert_model(graph_of, example_input=examples, input=[list(t.shape) for t in tensors])
             temporary = _cache_dir() / f"{stem}.{os.getpid()}.xml"
             openvino.save_model(model, temporary, compress_to_fp16=False)
             os.replace(temporary.with_suffix(".bin"), graph.with_suffix(".bin"))
@@ -173,7 +189,13 @@ class _OpenVinoCall:
     def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         arrays = [tensor.detach().contiguous().numpy() for tensor in tensors]
         self._request.infer(arrays, share_inputs=True)
-        return tuple(torch.from_numpy(port.data.copy()) for port in self._request.output_tensors)
+        outputs = (torch.from_numpy(port.data.copy()) for port in self._request.output_tensors)
+        return tuple(out.permute(0, 3, 1, 2) for out in outputs)
+
+
+def _source(network: nn.Module) -> str:
+    """The code of a network and of this module: a graph compiled from other code is another graph."""
+    return inspect.getsource(sys.modules[type(network).__module__]) + inspect.getsource(sys.modules[__name__])
 
 
 def _largest_difference(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:

@@ -179,8 +179,12 @@ class Round:
         return state
 
     def _rounded(self, stream: Iterator[Propagated]) -> Iterator[Propagated]:
-        """What the store would give back, so that fusing in one stream and fusing later see the same numbers."""
-        return (replace(item, probs=self.session.roundtrip(item.probs)) for item in stream)
+        """What the store would give back, so that fusing in one stream and fusing later see the same numbers.
+
+        Where nothing is fused, storing alone does the same.
+        """
+        for item in stream:
+            yield item if item.run.bound is None else replace(item, probs=self.session.roundtrip(item.probs))
 
     def _pass_state(self, state: RoundState, run: Pass) -> PassState | None:
         if state.last is None:

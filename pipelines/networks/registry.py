@@ -60,7 +60,7 @@ MODELS: dict[str, ModelSpec] = {
         propagation=NanoPropagation,
         s2m=NanoS2M,
         fusion=NanoFusion,
-        rules=MemoryRules(top_k=20, every=5, temporary=True, max_permanent=3, scale_dim=NanoPropagation.key_scale_dim),
+        rules=MemoryRules(top_k=20, every=5, temporary=True, max_permanent=2, scale_dim=NanoPropagation.key_scale_dim),
         weights={
             "propagation": "nano_propagation.safetensors",
             "s2m": "nano_s2m.safetensors",

