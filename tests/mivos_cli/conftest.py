@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -83,7 +84,14 @@ def environment() -> dict[str, str]:
 def start_mivos(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
     """Start the command line; `options` are those of Popen."""
     command = [sys.executable, "-m", "mivos_cli", *map(str, arguments)]
-    return subprocess.Popen(command, text=True, env=environment(), **options)
+    # a test run in the background ignores Ctrl-C, and its children would inherit that
+    return subprocess.Popen(
+        command,
+        text=True,
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
 
 
 def run_mivos(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
