@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mivos_cli import __version__, bench, session, synth, train
+from mivos_cli import __version__, bench, models, session, synth, train
 from stores.errors import MivosError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 bench_app = typer.Typer(help="Measure quality and speed.", no_args_is_help=True)
+models_app = typer.Typer(help="Checkpoints of the authors: download, verify, import.", no_args_is_help=True)
 
 
 def main() -> None:
@@ -129,4 +130,8 @@ for panel, commands in COMMANDS.items():
 bench_app.command("dev")(guarded(bench.dev))
 bench_app.command("strokes")(guarded(bench.strokes))
 bench_app.command("speed")(guarded(bench.speed))
+bench_app.command("inference")(guarded(bench.inference))
 app.add_typer(bench_app, name="bench", rich_help_panel="Measure and train")
+for name, function in models.COMMANDS.items():
+    models_app.command(name)(guarded(function))
+app.add_typer(models_app, name="models", rich_help_panel="Checkpoints")

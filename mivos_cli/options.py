@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from pipelines.engine import ModelChoice
 
 
 class OutputFormat(StrEnum):
@@ -22,14 +25,43 @@ class OutputFormat(StrEnum):
 
 DEFAULT_FORMATS = [OutputFormat.PNG, OutputFormat.OVERLAY]
 
-Model = Annotated[str, typer.Option("--model", help="Networks to use; nano is built in.", rich_help_panel="Model")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="Networks to use: nano is built in; mivos and mivos-stcn need checkpoints (`mivos models`).",
+        rich_help_panel="Model",
+    ),
+]
+Checkpoint = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--checkpoint",
+        help="Weight file to use; which network it holds is recognised. Repeat for several.",
+        show_default="the model's own",
+        rich_help_panel="Model",
+    ),
+]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
     typer.Option("--device", help="Where the networks run.", rich_help_panel="Model"),
 ]
 Engine = Annotated[
-    Literal["auto", "torch", "openvino"],
+    Literal["auto", "torch", "winograd", "openvino"],
     typer.Option("--engine", help="What runs them; auto is the fastest here.", rich_help_panel="Model"),
+]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    typer.Option(
+        "--precision",
+        help="Of the networks: bfloat16 for CPUs that have it and GPUs, float16 for GPUs.",
+        rich_help_panel="Model",
+    ),
+]
+DataRoot = Annotated[Path, typer.Option("--data", help="Data root in DAVIS layout.", show_default=False)]
+Sequences = Annotated[
+    list[str] | None,
+    typer.Option("--sequence", help="Only this one; repeat for several.", show_default="all of the split"),
 ]
 Fusion = Annotated[
     bool,
@@ -94,9 +126,13 @@ Force = Annotated[
 ]
 
 
-def device_name(device: str) -> str | None:
-    """The Python API's form of --device: None lets it choose."""
-    return None if device == "auto" else device
+def choose(
+    model: str, checkpoint: list[Path] | None, device: str, engine: str, precision: str = "float32"
+) -> ModelChoice:
+    """The Python API's form of the model options."""
+    from pipelines.engine import ModelChoice
+
+    return ModelChoice(model, None if device == "auto" else device, engine, precision, tuple(checkpoint or ()))
 
 
 def unique_formats(formats: list[OutputFormat]) -> tuple[str, ...]:

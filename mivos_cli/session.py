@@ -14,6 +14,7 @@ import typer
 
 from mivos_cli.options import (
     DEFAULT_FORMATS,
+    Checkpoint,
     Device,
     Engine,
     Force,
@@ -22,12 +23,13 @@ from mivos_cli.options import (
     Masks,
     Model,
     Out,
+    Precision,
     Scribbles,
     SessionPath,
     Size,
     Snap,
     Source,
-    device_name,
+    choose,
     unique_formats,
 )
 from mivos_cli.output import Json, Output, Verbose, path_lines, stage_table
@@ -48,8 +50,10 @@ def segment(
     size: Size = 480,
     fusion: Fusion = True,
     model: Model = "nano",
+    checkpoint: Checkpoint = None,
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     output: Out,
     session: Annotated[
         Path | None,
@@ -77,9 +81,7 @@ def segment(
             snap=snap,
             session=session,
             size=size or None,
-            model=model,
-            device=device_name(device),
-            engine=engine,
+            model=choose(model, checkpoint, device, engine, precision),
             formats=unique_formats(formats),
             force=force,
             fusion=fusion,
@@ -128,8 +130,10 @@ def interact(
     snap: Snap = False,
     fusion: Fusion = True,
     model: Model = "nano",
+    checkpoint: Checkpoint = None,
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -144,9 +148,7 @@ def interact(
             scribbles=scribbles,
             masks=masks,
             snap=snap,
-            model=model,
-            device=device_name(device),
-            engine=engine,
+            model=choose(model, checkpoint, device, engine, precision),
             fusion=fusion,
             progress=progress,
         )
@@ -158,8 +160,10 @@ def propagate(
     session: SessionPath,
     fusion: Fusion = True,
     model: Model = "nano",
+    checkpoint: Checkpoint = None,
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -169,7 +173,7 @@ def propagate(
         from pipelines import flow
 
         return flow.propagate(
-            session, model=model, device=device_name(device), engine=engine, fusion=fusion, progress=progress
+            session, model=choose(model, checkpoint, device, engine, precision), fusion=fusion, progress=progress
         )
 
     _run_stage(work, json=json, verbose=verbose)
@@ -179,8 +183,10 @@ def fuse(
     session: SessionPath,
     fusion: Fusion = True,
     model: Model = "nano",
+    checkpoint: Checkpoint = None,
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -190,7 +196,7 @@ def fuse(
         from pipelines import flow
 
         return flow.fuse(
-            session, model=model, device=device_name(device), engine=engine, fusion=fusion, progress=progress
+            session, model=choose(model, checkpoint, device, engine, precision), fusion=fusion, progress=progress
         )
 
     _run_stage(work, json=json, verbose=verbose)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mivos_cli.options import Device, Engine, Model, device_name
+from mivos_cli.options import Checkpoint, DataRoot, Device, Engine, Model, choose
 from mivos_cli.output import Json, Output, Verbose, path_lines
 from stores.errors import UsageError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def gen_fusion(
-    data: Annotated[Path, typer.Option("--data", help="Data root in DAVIS layout.", show_default=False)],
+    data: DataRoot,
     output: Annotated[
         Path,
         typer.Option(
@@ -31,6 +31,7 @@ def gen_fusion(
     ] = None,
     size: Annotated[int, typer.Option("--size", min=16, help="Shorter side of frames and maps.")] = 480,
     model: Model = "nano",
+    checkpoint: Checkpoint = None,
     device: Device = "auto",
     engine: Engine = "auto",
     json: Json = False,
@@ -50,7 +51,7 @@ def gen_fusion(
         written = generate_fusion(
             clips,
             output,
-            networks(model, device_name(device), engine),
+            networks(choose(model, checkpoint, device, engine)),
             separation=separation,
             reach=reach,
             size=size,

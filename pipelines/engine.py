@@ -1,36 +1,55 @@
-"""Where networks run: eager PyTorch on any device, or OpenVINO on the CPU.
+"""Where networks run: PyTorch on any device, with a fast convolution of ours or OpenVINO on the CPU.
 
-PyTorch is the reference. OpenVINO compiles the same module for a fixed shape; before it is used its outputs are
-compared with PyTorch's on random input (`TOLERANCE`), and the verdict is kept beside the compiled model in the user's
-cache directory, so later starts only load a file. Only methods for which it is the faster one are compiled: the
-trunks, not the thin decoders.
+Plain PyTorch ("torch") is the reference. "winograd" is PyTorch with our own 3 x 3 convolution for float32 on CPUs (see
+`networks/winograd.py`); "openvino" compiles the network for fixed shapes (see `compiled.py`). What "auto" takes
+depends on the model, the precision and the CPU.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import logging
-import os
-import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from torch import Tensor, nn
 
+from pipelines import compiled
 from pipelines.allocator import keep_freed_memory
-from pipelines.networks import nano, registry
+from pipelines.networks import registry, winograd
 from pipelines.networks.memory import MemoryRules
+from pipelines.networks.protocol import Query
 from stores.errors import ModelError, UsageError
 
-TOLERANCE = 2e-3  # largest difference of any output, in units of that output's standard deviation
-ENGINES = ("auto", "torch", "openvino")
+ENGINES = ("auto", "torch", "winograd", "openvino")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 log = logging.getLogger("mivos")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which networks run, with which weights, where and how.
+
+    Attributes:
+        name: a model of `registry.MODELS`; device: "cpu", "cuda", "mps", or None for the best there is;
+        engine: one of `ENGINES`; precision: one of `PRECISIONS`, of the networks (memory is read in float32);
+        checkpoints: weight files to use instead of the model's own; which network each holds is recognised.
+    """
+
+    name: str = "nano"
+    device: str | None = None
+    engine: str = "auto"
+    precision: str = "float32"
+    checkpoints: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, model: str | ModelChoice) -> ModelChoice:
+        """A model's name alone means everything else by default."""
+        return cls(model) if isinstance(model, str) else model
 
 
 def pick_device(device: str | None = None) -> torch.device:
@@ -53,7 +72,7 @@ def pick_device(device: str | None = None) -> torch.device:
     return chosen
 
 
-class _Part(nn.Module):
+class Part(nn.Module):
     """One method of a network as a module of its own, with flat tensors in and out."""
 
     def __init__(self, network: nn.Module, method: str) -> None:
@@ -66,179 +85,155 @@ class _Part(nn.Module):
         if self.method == "encode_key":
             query = self.network.encode_key(*tensors)  # type: ignore[operator]
             return (query.key, *query.features)
-        if self.method == "encode_value":
+        if self.method == "encode_memory":
             image, masks, others, *rest = tensors
-            return (self.network.encode_value(image, nano.Query(rest[0], tuple(rest[1:])), masks, others),)  # type: ignore[operator]
+            query = Query(rest[0], tuple(rest[1:]))
+            key, value = self.network.encode_memory(image, query, masks, others)  # type: ignore[operator]
+            return (value,) if key is query.key else (value, key)
         readout, previous, *rest = tensors
-        return (self.network.decode(readout, nano.Query(rest[0], tuple(rest[1:])), previous),)  # type: ignore[operator]
+        return (self.network.decode(readout, Query(rest[0], tuple(rest[1:])), previous),)  # type: ignore[operator]
 
 
-class _ChannelsLast(nn.Module):
-    """A part with 4-D outputs as [N, H, W, C]: the compiled graph then writes the layout that PyTorch goes on in."""
+def choose_engine(wanted: str, device: torch.device, precision: str, preferred: str) -> str:
+    """The engine that is used: "torch", "winograd" or "openvino".
 
-    def __init__(self, part: _Part) -> None:
-        super().__init__()
-        self.part = part
+    Args:
+        wanted: what was asked for; preferred: the model's fastest one in float32 on a CPU.
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(out.permute(0, 2, 3, 1).contiguous() for out in self.part(*tensors))
+    Raises:
+        UsageError: the combination makes no sense. ModelError: a package for it is missing.
+    """
+    if wanted not in ENGINES:
+        raise UsageError(f"unknown engine {wanted!r}", hint=f"choose one of: {', '.join(ENGINES)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", hint=f"choose one of: {', '.join(PRECISIONS)}")
+    on_cpu = device.type == "cpu"
+    if precision == "float16" and on_cpu:
+        raise UsageError("float16 is for GPUs", hint="use --precision bfloat16 or float32 on the CPU")
+    if wanted in ("winograd", "openvino") and not on_cpu:
+        raise UsageError(f"the {wanted} engine runs on the CPU", hint="add --device cpu, or drop --engine")
+    if wanted == "winograd" and precision != "float32":
+        raise UsageError("the winograd engine computes in float32", hint="drop --engine or --precision")
+    missing = {"winograd": not winograd.available(), "openvino": not compiled.available()}
+    if missing.get(wanted, False):
+        package = "numba" if wanted == "winograd" else "openvino"
+        raise ModelError(f"the package {package} is not installed", hint=f"pip install {package}")
+    if wanted != "auto" or not on_cpu:
+        return "torch" if wanted == "auto" else wanted
+    if precision == "bfloat16":
+        if compiled.has_bfloat16():
+            return "openvino"
+        log.warning("this CPU has no bfloat16 instructions: float32 is much faster here")
+        return "torch"
+    return "torch" if missing[preferred] else preferred
 
 
 class Runner:
     """Runs the methods of one network on one device with one engine. Inference mode throughout."""
 
     def __init__(
-        self, network: nn.Module, digest: str, device: torch.device, engine: str, compiled: frozenset[str]
-    ) -> None:
+        self, network: nn.Module, identity: str, device: torch.device, engine: str, precision: str = "float32",
+        methods: frozenset[str] = frozenset(), insist: bool = False,
+    ) -> None:  # fmt: skip
         """
         Args:
-            digest: identifies the weights; compiled: methods that are worth compiling for the CPU, the others run in
-                PyTorch whatever the engine.
+            identity: names the weights; engine: as `choose_engine` gives it; methods: those that OpenVINO runs, the
+                others stay in PyTorch; insist: an OpenVINO that cannot run them is an error, not a warning.
         """
-        self.device, self.digest, self.methods = device, digest, compiled
+        self.device, self.identity, self.methods, self.insist = device, identity, methods, insist
+        self.engine, self.precision = engine, precision
         self.network = network.to(device)
-        if engine not in ENGINES:
-            raise UsageError(f"unknown engine {engine!r}", hint=f"choose one of: {', '.join(ENGINES)}")
-        if engine == "openvino" and device.type != "cpu":
-            raise UsageError("the openvino engine runs on the CPU", hint="add --device cpu, or drop --engine")
-        self._wanted = engine
-        self._use_openvino = device.type == "cpu" and engine != "torch" and _openvino(engine == "openvino") is not None
-        self._compiled: dict[tuple, Any] = {}
-
-    @property
-    def engine(self) -> str:
-        """The engine in use: "openvino" or "torch"."""
-        return "openvino" if self._use_openvino else "torch"
+        if engine == "winograd":
+            winograd.attach(network)
+        self._calls: dict[tuple, Any] = {}
 
     def run(self, method: str, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Calls a method with float tensors on any device; returns tensors on this runner's device."""
+        """Calls a method with float tensors on any device; returns float32 tensors on this runner's device."""
         with torch.inference_mode():
-            if self._use_openvino and method in self.methods:
-                compiled = self._compile(method, tensors)
-                if compiled is not None:
-                    return compiled(tensors)
+            if self.engine == "openvino" and method in self.methods:
+                call = self._compile(method, tensors)
+                if call is not None:
+                    return call(tensors)
             moved = [t.to(self.device, non_blocking=True) for t in tensors]
             moved = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in moved]
-            return _Part(self.network, method)(*moved)
+            with self._mode():
+                results = Part(self.network, method)(*moved)
+            return tuple(result.float() for result in results)
+
+    def _mode(self) -> AbstractContextManager:
+        if self.engine == "winograd":
+            return winograd.enabled()
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
     def _compile(self, method: str, tensors: Sequence[Tensor]) -> Any:
         key = (method, tuple(tuple(t.shape) for t in tensors))
-        if key not in self._compiled:
+        if key not in self._calls:
             try:
-                self._compiled[key] = _OpenVinoCall(_Part(self.network, method), tensors, self.digest + repr(key))
+                part = Part(self.network, method)
+                self._calls[key] = compiled.Call(part, tensors, self.identity + repr(key), self.precision)
             except Exception as error:
-                if self._wanted == "openvino":
+                if self.insist:
                     raise ModelError(f"OpenVINO cannot run {method}: {error}", hint="use --engine torch") from error
                 log.warning("OpenVINO cannot run %s (%s); PyTorch is used instead", method, error)
-                self._compiled[key] = None
-        return self._compiled[key]
-
-
-@lru_cache(maxsize=1)
-def _openvino(required: bool = False) -> Any:
-    """The OpenVINO core, or None where the package is missing."""
-    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
-    try:
-        import openvino
-    except ImportError as error:
-        if required:
-            raise ModelError("the package openvino is not installed", hint="pip install openvino") from error
-        return None
-    core = openvino.Core()
-    core.set_property({"CACHE_DIR": str(_cache_dir())})
-    return core
-
-
-def _cache_dir() -> Path:
-    path = Path(platformdirs.user_cache_dir("mivos")) / "compiled"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-class _OpenVinoCall:
-    """One compiled method for one set of shapes."""
-
-    def __init__(self, part: _Part, tensors: Sequence[Tensor], identity: str) -> None:
-        import openvino
-
-        core = _openvino()
-        stem = hashlib.sha256(
-            (identity + _source(part.network) + openvino.__version__ + torch.__version__).encode()
-        ).hexdigest()[:24]
-        graph, verdict = _cache_dir() / f"{stem}.xml", _cache_dir() / f"{stem}.json"
-        generator = torch.Generator().manual_seed(0)
-        examples = tuple(torch.rand(t.shape, generator=generator) for t in tensors)
-        if not (graph.is_file() and graph.with_suffix(".bin").is_file() and verdict.is_file()):
-            graph_of = _ChannelsLast(part).eval()
-            model = openvino.convert_model(graph_of, example_input=examples, input=[list(t.shape) for t in tensors])
-            temporary = _cache_dir() / f"{stem}.{os.getpid()}.xml"
-            openvino.save_model(model, temporary, compress_to_fp16=False)
-            os.replace(temporary.with_suffix(".bin"), graph.with_suffix(".bin"))
-            os.replace(temporary, graph)
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        self._model = core.compile_model(graph, "CPU", options)
-        self._request = self._model.create_infer_request()
-        if len(self._model.inputs) != len(tensors):
-            raise RuntimeError(f"the compiled graph takes {len(self._model.inputs)} of {len(tensors)} inputs")
-        if not verdict.is_file():
-            error = _largest_difference(self(examples), part(*examples))
-            if error > TOLERANCE:
-                raise RuntimeError(f"its result differs from PyTorch's by {error:.2g}")
-            verdict.write_text(json.dumps({"largest_difference": error}))
-
-    def __call__(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        arrays = [tensor.detach().contiguous().numpy() for tensor in tensors]
-        self._request.infer(arrays, share_inputs=True)
-        outputs = (torch.from_numpy(port.data.copy()) for port in self._request.output_tensors)
-        return tuple(out.permute(0, 3, 1, 2) for out in outputs)
-
-
-def _source(network: nn.Module) -> str:
-    """The code of a network and of this module: a graph compiled from other code is another graph."""
-    return inspect.getsource(sys.modules[type(network).__module__]) + inspect.getsource(sys.modules[__name__])
-
-
-def _largest_difference(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    worst = 0.0
-    for a, b in zip(got, wanted, strict=True):
-        worst = max(worst, float((a - b).abs().max() / (b.std() + 1e-6)))
-    return worst
+                self._calls[key] = None
+        return self._calls[key]
 
 
 class Networks:
-    """The three networks of a model, ready to run. Built once for each (model, device, engine)."""
+    """The three networks of a model, ready to run. Built once for each choice."""
 
-    def __init__(self, model: str = "nano", device: str | None = None, engine: str = "auto") -> None:
+    def __init__(self, choice: str | ModelChoice = "nano") -> None:
         keep_freed_memory()
-        self.spec = registry.model_spec(model)
-        self.device = pick_device(device)
+        self.choice = ModelChoice.of(choice)
+        self.spec = registry.model_spec(self.choice.name)
+        self.device = pick_device(self.choice.device)
+        self.engine = choose_engine(self.choice.engine, self.device, self.choice.precision, self.spec.engine)
         self.rules: MemoryRules = self.spec.rules
-        self._engine = engine
+        self.given = registry.assign(self.choice.name, self.choice.checkpoints)
         self._runners: dict[str, Runner] = {}
+
+    def check(self, *parts: str) -> None:
+        """Makes sure, without loading them, that the weights of these parts are there.
+
+        Raises:
+            ModelError: they are not.
+        """
+        for part in parts:
+            registry.weight_file(self.choice.name, part, self.given.get(part))
+
+    def facts(self) -> dict[str, Any]:
+        """What a round's log keeps: names, rules, weight digests and precision."""
+        return {**registry.facts(self.choice.name, self.given), "precision": self.choice.precision}
 
     def runner(self, part: str) -> Runner:
         """The runner of "propagation", "s2m" or "fusion", loaded on first use."""
         if part not in self._runners:
-            name = self.spec.name
-            network = registry.load_network(name, part)
-            digest = registry.weights_digest(name, part) + part
-            methods = self.spec.compiled.get(part, frozenset())
-            self._runners[part] = Runner(network, digest, self.device, self._engine, methods)
+            name, given = self.choice.name, self.given.get(part)
+            # asked for by name, PyTorch is the reference: layer by layer as the checkpoint has them
+            network = registry.load_network(name, part, given, fold=self.choice.engine != "torch")
+            identity = registry.weights_digest(name, part, given) + part
+            methods, insist = self.spec.part(part).compiled, self.choice.engine == "openvino"
+            self._runners[part] = Runner(
+                network, identity, self.device, self.engine, self.choice.precision, methods, insist
+            )
         return self._runners[part]
 
     # propagation
-    def encode_key(self, image: Tensor) -> nano.Query:
+    def encode_key(self, image: Tensor) -> Query:
         """[1, 3, h, w] normalised -> Query."""
         key, *features = self.runner("propagation").run("encode_key", image)
-        return nano.Query(key, tuple(features))
+        return Query(key, tuple(features))
 
-    def encode_memory(self, image: Tensor, query: nano.Query, masks: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_memory(self, image: Tensor, query: Query, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Memory of a frame with masks [K, 1, h, w]: key [G, Ck, H, W] and value [K, Cv, H, W]."""
         others = masks.sum(0, keepdim=True) - masks
-        (value,) = self.runner("propagation").run("encode_value", image, masks, others, query.key, *query.features)
-        return query.key, value
+        propagation = self.runner("propagation")
+        value, *own = propagation.run("encode_memory", image, masks, others, query.key, *query.features)
+        return (own[0] if own else query.key), value
 
-    def decode(self, readout: Tensor, query: nano.Query, previous: Tensor) -> Tensor:
+    def decode(self, readout: Tensor, query: Query, previous: Tensor) -> Tensor:
         """[K, Cv, H, W], previous masks [K, 1, h, w] -> probabilities [K, 1, h, w]."""
         (logits,) = self.runner("propagation").run("decode", readout, previous, query.key, *query.features)
         return torch.sigmoid(logits)
@@ -250,12 +245,12 @@ class Networks:
         return torch.sigmoid(logits)
 
     def fuse(self, image: Tensor, old: Tensor, new: Tensor, attention: Tensor, time: Tensor) -> Tensor:
-        """Fused probabilities [K, 1, h, w]; see `NanoFusion.forward`."""
+        """Fused probabilities [K, 1, h, w]; see `FusionNet.forward`."""
         (logits,) = self.runner("fusion").run("forward", image, old, new, attention, time)
         return torch.sigmoid(logits)
 
 
 @lru_cache(maxsize=2)
-def networks(model: str = "nano", device: str | None = None, engine: str = "auto") -> Networks:
-    """`Networks`, shared by calls with the same arguments."""
-    return Networks(model, device, engine)
+def networks(choice: str | ModelChoice = "nano") -> Networks:
+    """`Networks`, shared by calls with the same choice."""
+    return Networks(choice)

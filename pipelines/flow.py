@@ -17,19 +17,32 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pipelines.engine import networks
-from pipelines.networks.registry import model_spec
+from pipelines.engine import ModelChoice, Networks, networks
 from pipelines.requests import Request, mask_requests, scribble_requests
 from pipelines.rounds import INTERACTED, PROPAGATED, Progress, Report, Round, RoundState
 from pipelines.stages import encode as encode_stage
 from pipelines.stages.interact import interact_strokes
 from pipelines.stages.propagate import Anchor, Propagator, plan_passes
+from pipelines.stages.tensors import Padding
 from stores.errors import StoreError, UsageError
 from stores.scribbles import Stroke, read_scribbles
 from stores.session import Session
 from stores.video import probe, read_frames, working_size
 
-__all__ = ["Progress", "SegmentReport", "StageReport", "decode", "encode", "fuse", "interact", "propagate", "segment"]
+__all__ = [
+    "ModelChoice",
+    "Progress",
+    "SegmentReport",
+    "StageReport",
+    "decode",
+    "encode",
+    "fuse",
+    "interact",
+    "propagate",
+    "segment",
+]
+
+Model = str | ModelChoice  # a model by its name, or with weights, device, engine and precision chosen
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,8 @@ def decode(
                 f"session {session} holds {was}, not {source} at {width} x {height}", hint="use another --session"
             )
     else:
-        store = Session.create(session, info, height=height, width=width, prob_bits=prob_bits or 8)
+        border = Padding.of(height, width).sides  # what networks say about it enters later frames
+        store = Session.create(session, info, height=height, width=width, prob_bits=prob_bits or 8, border=border)
     with store:
         if store.decoded:
             return StageReport("decode", store.num_frames, time.monotonic() - started, skipped=True)
@@ -96,8 +110,8 @@ def decode(
 
 
 def interact(
-    session: Path, *, scribbles: Path | None = None, masks: Path | None = None, snap: bool = False, model: str = "nano",
-    device: str | None = None, engine: str = "auto", fusion: bool = True, progress: Report | None = None,
+    session: Path, *, scribbles: Path | None = None, masks: Path | None = None, snap: bool = False,
+    model: Model = "nano", fusion: bool = True, progress: Report | None = None,
 ) -> StageReport:  # fmt: skip
     """Turns the next interaction of a scribble file or mask folder into a mask and begins its round.
 
@@ -110,7 +124,7 @@ def interact(
     """
     started = time.monotonic()
     with Session.open(session, write=True) as store:
-        work = Round(store, networks(model, device, engine), fusion=fusion, report=progress)
+        work = Round(store, networks(model), fusion=fusion, report=progress)
         for request in _requests(store, scribbles, masks, snap):
             if request.digest in _done(store):
                 continue
@@ -129,21 +143,15 @@ def interact(
 
 
 def propagate(
-    session: Path, *, model: str = "nano", device: str | None = None, engine: str = "auto", fusion: bool = True,
-    progress: Report | None = None,
-) -> StageReport:  # fmt: skip
+    session: Path, *, model: Model = "nano", fusion: bool = True, progress: Report | None = None
+) -> StageReport:
     """Propagates the interaction begun by `interact`; the result waits for `fuse`."""
-    return _step(
-        session, Round.propagate, "propagate", networks(model, device, engine), fusion, progress, chained=False
-    )
+    return _step(session, Round.propagate, "propagate", networks(model), fusion, progress, chained=False)
 
 
-def fuse(
-    session: Path, *, model: str = "nano", device: str | None = None, engine: str = "auto", fusion: bool = True,
-    progress: Report | None = None,
-) -> StageReport:  # fmt: skip
+def fuse(session: Path, *, model: Model = "nano", fusion: bool = True, progress: Report | None = None) -> StageReport:
     """Fuses what `propagate` left with the previous round and commits the round."""
-    return _step(session, _fuse_and_commit, "fuse", networks(model, device, engine), fusion, progress)
+    return _step(session, _fuse_and_commit, "fuse", networks(model), fusion, progress)
 
 
 def _fuse_and_commit(work: Round, state: RoundState) -> RoundState:
@@ -155,7 +163,7 @@ def _fuse_and_commit(work: Round, state: RoundState) -> RoundState:
 
 
 def _step(
-    session: Path, step: Callable[..., RoundState], stage: str, nets: Any, fusion: bool, progress: Report | None,
+    session: Path, step: Callable[..., RoundState], stage: str, nets: Networks, fusion: bool, progress: Report | None,
     **options: bool,
 ) -> StageReport:  # fmt: skip
     started, counted = time.monotonic(), [0]
@@ -191,8 +199,8 @@ def encode(
 
 def segment(
     source: Path, out: Path, *, scribbles: Path | None = None, masks: Path | None = None, snap: bool = False,
-    session: Path | None = None, size: int | None = 480, model: str = "nano", device: str | None = None,
-    engine: str = "auto", formats: Sequence[str] = ("png", "overlay"), force: bool = False, fusion: bool = True,
+    session: Path | None = None, size: int | None = 480, model: Model = "nano",
+    formats: Sequence[str] = ("png", "overlay"), force: bool = False, fusion: bool = True,
     progress: Report | None = None,
 ) -> SegmentReport:  # fmt: skip
     """Segments a video from scribbles or masks: every stage, one pass per interaction, frames never all in memory.
@@ -200,27 +208,27 @@ def segment(
     Run again after a break it continues; run with further interactions it adds rounds. See the stages for errors.
     """
     encode_stage.check_outputs(out, formats, force=force)
-    model_spec(model)
+    nets = networks(model)
     if (scribbles is None) == (masks is None):
         raise UsageError("give either scribbles or masks", hint="--scribbles FILE.json, or --masks FILE.png|FOLDER")
-    if scribbles is not None:
-        read_scribbles(scribbles)  # a broken file is reported before any work
+    # broken files and missing weights are reported before any work
+    count = 1 if scribbles is None else len(read_scribbles(scribbles).interactions)
     path = session or out / "session"
-    bits = model_spec(model).prob_bits
-    stages = [decode(source, path, size=size, prob_bits=bits, progress=progress)]
+    several = count > 1 or (masks is not None and masks.is_dir()) or Session.exists(path)
+    nets.check("propagation", *(("s2m",) if scribbles else ()), *(("fusion",) if fusion and several else ()))
+    stages = [decode(source, path, size=size, prob_bits=nets.spec.prob_bits, progress=progress)]
     with Session.open(path, write=True) as store:
         for _ in _requests(store, scribbles, masks, snap):  # all must be readable before the first is done
             pass
-        stages += _rounds(store, _requests(store, scribbles, masks, snap), model, device, engine, fusion, progress)
+        stages += _rounds(store, _requests(store, scribbles, masks, snap), nets, fusion, progress)
         frames, objects, rounds = store.num_frames, store.num_objects, len(store.rounds)
     report, outputs = encode(path, out, formats=formats, force=force, progress=progress)
     return SegmentReport(str(path), outputs, frames, objects, rounds, (*stages, report))
 
 
 def _rounds(
-    store: Session, requests: Iterable[Request], model: str, device: str | None, engine: str, fusion: bool,
-    progress: Report | None,
-) -> list[StageReport]:  # fmt: skip
+    store: Session, requests: Iterable[Request], nets: Networks, fusion: bool, progress: Report | None
+) -> list[StageReport]:
     seconds, counted = {"interact": 0.0, "propagate": 0.0}, {"interact": 0, "propagate": 0}
 
     def count(item: Progress) -> None:
@@ -233,7 +241,7 @@ def _rounds(
     for request in requests:
         if request.digest in _done(store):
             continue
-        work = work or Round(store, networks(model, device, engine), fusion=fusion, report=count)
+        work = work or Round(store, nets, fusion=fusion, report=count)
         state = work.unfinished()
         if state is not None and (state.digest != request.digest or not (state.chained or state.stage == INTERACTED)):
             store.rollback()
@@ -285,9 +293,8 @@ class _EndOfStream(Exception):
 
 
 def propagate_masks(
-    frames: Iterable[np.ndarray], first_mask: np.ndarray, *, model: str = "nano", device: str | None = None,
-    engine: str = "auto",
-) -> Iterator[np.ndarray]:  # fmt: skip
+    frames: Iterable[np.ndarray], first_mask: np.ndarray, *, model: Model = "nano"
+) -> Iterator[np.ndarray]:
     """Semi-supervised segmentation of a stream: the first frame's mask is given.
 
     Args:
@@ -296,7 +303,7 @@ def propagate_masks(
     Yields:
         uint8 [H, W] for every frame, the first one included.
     """
-    nets = networks(model, device, engine)
+    nets = networks(model)
     count = int(first_mask.max())
     objects = np.stack([first_mask == k for k in range(1, count + 1)]).astype(np.float32)
     stream = iter(frames)
@@ -325,7 +332,8 @@ def propagate_masks(
 
 def interact_frame(
     image: np.ndarray, strokes: Sequence[Stroke], previous: np.ndarray | None, num_objects: int, *,
-    model: str = "nano", device: str | None = None, engine: str = "auto",
+    model: Model = "nano",
 ) -> np.ndarray:  # fmt: skip
     """Soft masks float32 [K + 1, H, W] of one image from strokes; see `interact_strokes`."""
-    return interact_strokes(networks(model, device, engine), image, strokes, previous, num_objects)
+    probs = interact_strokes(networks(model), image, strokes, previous, num_objects)
+    return Padding.of(*image.shape[:2]).remove(probs)

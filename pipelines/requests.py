@@ -21,7 +21,8 @@ class Request:
 
     Attributes:
         kind: "scribbles" or "masks"; ids: object ids in it, without 0.
-        strokes: of scribbles; labels: uint8 [H, W] of masks, with the file's own ids.
+        strokes: of scribbles; labels: uint8 [H, W] of masks, with the file's own ids; soft: float32 [K + 1, H, W] of
+            masks that are finished already, for objects 1..K.
     """
 
     kind: str
@@ -29,6 +30,7 @@ class Request:
     ids: tuple[int, ...]
     strokes: tuple[Stroke, ...] = ()
     labels: np.ndarray | None = field(default=None, compare=False)
+    soft: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def strokes_json(self) -> list[dict[str, Any]]:
@@ -39,8 +41,9 @@ class Request:
     def digest(self) -> str:
         """Identifies the interaction, so that a repeated command does not do it twice; hexadecimal."""
         content = hashlib.sha256(json.dumps([self.kind, self.frame, self.strokes_json]).encode())
-        if self.labels is not None:
-            content.update(np.ascontiguousarray(self.labels).tobytes())
+        for array in (self.labels, self.soft):
+            if array is not None:
+                content.update(np.ascontiguousarray(array).tobytes())
         return content.hexdigest()[:24]
 
 

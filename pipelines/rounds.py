@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
@@ -80,8 +80,8 @@ class Round:
     ) -> None:
         self.session, self.networks, self.fusion = session, networks, fusion
         self.report = report or (lambda progress: None)
-        self.settings = {**networks.spec.facts(), "fusion": fusion}
-        self.size = (session.height, session.width)
+        self.settings = {**networks.facts(), "fusion": fusion}
+        self.size = session.result_size
         self._read_frame = lru_cache(maxsize=4)(session.frame)  # propagation and fusion read the same frame
 
     # ---- interact
@@ -95,17 +95,23 @@ class Round:
         session.add_object_ids(request.ids)
         number = {object_id: k for k, object_id in enumerate(session.object_ids, start=1)}
         number[0] = 0
-        if request.labels is None:
+        if request.kind == "scribbles":
             strokes = [replace(stroke, object_id=number[stroke.object_id]) for stroke in request.strokes]
-            image, before = self._read_frame(request.frame), session.mask(request.frame)
+            image, before = self._read_frame(request.frame), session.mask(request.frame, border=True)
             mask = interact_strokes(self.networks, image, strokes, before, session.num_objects)
+            if mask.shape[1:] != self.size:  # a session without a border
+                mask = Padding.of(*self.size).remove(mask)
+        elif request.soft is not None:
+            mask = request.soft
         else:
+            assert request.labels is not None
             table = np.zeros(256, np.uint8)
             for object_id in request.ids:
                 table[object_id] = number[object_id]
-            labels = cv2.resize(table[request.labels], self.size[::-1], interpolation=cv2.INTER_NEAREST)
+            size = (session.width, session.height)
+            labels = cv2.resize(table[request.labels], size, interpolation=cv2.INTER_NEAREST)
             mask = interact_mask(labels, session.probs(request.frame), known, session.num_objects)
-        session.write_pending(request.frame, mask)
+        session.write_interaction(len(session.rounds) + 1, mask)
         state = RoundState(
             request.digest, request.kind, request.frame, request.ids, request.strokes_json, known, INTERACTED,
             settings=self.settings, seconds={"interact": time.monotonic() - started},
@@ -145,7 +151,7 @@ class Round:
             done += abs(state.last - state.frame)
         if total:
             propagator = Propagator(self.networks, self._read_frame, self.size, self.session.num_objects, anchors)
-            before = self.session.probs(state.frame)
+            before = self.session.probs(state.frame, border=True)
             difference = Difference.between(propagator.start_key, before, mask, Padding.of(*self.size))
         state = replace(state, stage=PROPAGATING, chained=chained)
         saved = time.monotonic()
@@ -156,7 +162,7 @@ class Round:
             stream = self._rounded(propagator.run(run, self._pass_state(state, run)))
             pairs: Iterable[tuple[Propagated, np.ndarray]] = ((item, item.probs) for item in stream)
             if chained:
-                old = self.session.probs
+                old = partial(self.session.probs, border=True)
                 pairs = fuse_stream(self.networks, stream, self._read_frame, old, difference, state.known, self.fusion)
             for item, final in pairs:
                 (self.session.write_probs if chained else self.session.write_pending)(item.index, final)
@@ -216,14 +222,14 @@ class Round:
         propagator = Propagator(
             self.networks, self._read_frame, self.size, session.num_objects, self._anchors(state)[-1:]
         )
-        difference = Difference.between(propagator.start_key, session.probs(state.frame), mask, padding)
+        difference = Difference.between(propagator.start_key, session.probs(state.frame, border=True), mask, padding)
         total, done = sum(len(run.indices) for run in runs), 0
         for run in runs:
             for index in run.indices:
                 new = session.pending(index)
                 if new is None:
                     raise StoreError(f"frame {index} was not propagated", hint="run `mivos propagate` first")
-                old = session.probs(index) if run.bound is not None else None
+                old = session.probs(index, border=True) if run.bound is not None else None
                 if old is not None:
                     image = self._read_frame(index)
                     key = propagator.query_key(index)
@@ -260,7 +266,7 @@ class Round:
     # ---- shared
 
     def _mask(self, state: RoundState) -> np.ndarray:
-        mask = self.session.pending(state.frame)
+        mask = self.session.interaction(len(self.session.rounds) + 1)
         if mask is None:
             raise StoreError("the unfinished round lacks its mask", hint="start the round again")
         return mask
@@ -272,13 +278,19 @@ class Round:
         return [record.frame for record in self.session.rounds]
 
     def _anchors(self, state: RoundState) -> list[Anchor]:
-        """Interacted frames, this round's last; a frame marked twice counts with its latest mask only."""
-        anchors = {}
-        for record in self.session.rounds:
-            probs = self.session.probs(record.frame)
-            if record.frame != state.frame and probs is not None:
-                anchors[record.frame] = Anchor(record.frame, probs[1:], int(record.model["known"]))
-        return [*anchors.values(), Anchor(state.frame, self._mask(state)[1:], self.session.num_objects)]
+        """Interacted frames in the order of their rounds, this round's last.
+
+        The authors keep every interaction in memory, two of the same frame, too (`keep_repeated`).
+        """
+        anchors = []
+        repeated = self.networks.rules.keep_repeated
+        for number, record in enumerate(self.session.rounds, start=1):
+            probs = self.session.interaction(number)
+            if probs is not None and (repeated or record.frame != state.frame):
+                anchors.append(Anchor(record.frame, probs[1:], int(record.model["known"])))
+        if not repeated:
+            anchors = list({anchor.index: anchor for anchor in anchors}.values())
+        return [*anchors, Anchor(state.frame, self._mask(state)[1:], self.session.num_objects)]
 
     @staticmethod
     def _spent(state: RoundState, stage: str, started: float) -> dict[str, float]:

@@ -5,10 +5,11 @@
     frames   uint8  [T, H, W, 3]     RGB at working size
     pts      int64  [T]              presentation timestamps in the source's time base
     masks    uint8  [T, H, W]        labels, 0 = background
-    probs    uint8 or uint16 [T, K, H, W]    objects only; one frame and one object per chunk
+    probs    uint8 or uint16 [T, K, H, W]    objects only; one frame and one object per chunk; H, W with the border
     computed int32  [T]              round that last wrote the frame, 0 = not computed
     pending, pending_done            like probs, computed: propagated, not yet fused
     memory, memory_done              float32 [T, K, H, W]: exact masks of memory frames inside a round
+    interactions, interactions_done  like probs, [R, K, H, W]: what each round began with
 
 A chunk of zeros is not written, therefore only `computed` tells "no object" from "not computed". A chunk that
 gets lost would read as zeros too, so every image array has a vector of checksums, `<name>_check`.

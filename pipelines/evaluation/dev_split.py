@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.engine import ModelChoice
 from pipelines.evaluation.baselines import BASELINES, Baseline
 from pipelines.evaluation.report import DevSplitReport, S2MReport, S2MScore, SequenceScore
-from pipelines.flow import interact_frame, propagate_masks
+from pipelines.flow import Model, interact_frame, propagate_masks
 from pipelines.rounds import Progress, Report
 from stores.davis import DavisDataset
 from stores.errors import DatasetError, ModelError, UsageError
@@ -32,9 +33,7 @@ _PROGRESS_EVERY = 5  # frames between two calls of the progress callback
 def evaluate_dev_split(
     root: Path,
     *,
-    model: str | None = "nano",
-    device: str | None = None,
-    engine: str = "auto",
+    model: Model | None = "nano",
     baselines: bool = True,
     sequences: Sequence[str] | None = None,
     out: Path | None = None,
@@ -44,7 +43,7 @@ def evaluate_dev_split(
 
     Args:
         root: DAVIS-layout folder; its ImageSets/2017/val.txt names the sequences, frames are those of 480p.
-        model: registry name or checkpoint; None scores the baselines only.
+        model: a name or a choice with weights; None scores the baselines only.
         sequences: only these; they need not be in the split.
         out: keep the masks, as out/<method>/<sequence>/<frame>.png; existing ones are overwritten. None keeps
             nothing (one sequence of one method is on disk at a time).
@@ -61,7 +60,7 @@ def evaluate_dev_split(
     names = list(sequences) if sequences is not None else dataset.sequences()
     methods: dict[str, Baseline] = dict(BASELINES) if baselines else {}
     if model is not None:
-        methods[f"mivos {model}"] = partial(_predict, model=model, device=device, engine=engine)
+        methods[f"mivos {ModelChoice.of(model).name}"] = partial(_predict, model=model)
     if not methods or not names:
         raise UsageError("nothing to evaluate", hint="name a model or the baselines, and sequences")
 
@@ -87,9 +86,7 @@ def evaluate_dev_split(
 def evaluate_s2m(
     root: Path,
     *,
-    model: str = "nano",
-    device: str | None = None,
-    engine: str = "auto",
+    model: Model = "nano",
     sequences: Sequence[str] | None = None,
 ) -> S2MReport:
     """J of the interacted frame for every robot scribble of the split, each from an empty previous mask.
@@ -116,22 +113,20 @@ def evaluate_s2m(
             folder = dataset.frames(sequence)[0].parent
             image = next(read_frames(folder, size=None, start=interaction.frame)).image
             begin = time.perf_counter()
-            probs = interact_frame(image, interaction.strokes, None, count, model=model, device=device, engine=engine)
+            probs = interact_frame(image, interaction.strokes, None, count, model=model)
             seconds = time.perf_counter() - begin
             objects, j = _region_similarity(np.argmax(probs, axis=0), truth)
             rows.append(S2MScore(sequence, file.name, interaction.frame, objects, j, seconds))
     if not rows:
         raise UsageError("no sequences to evaluate", hint="give at least one sequence")
-    return S2MReport(model, tuple(rows), time.perf_counter() - started)
+    return S2MReport(ModelChoice.of(model).name, tuple(rows), time.perf_counter() - started)
 
 
-def _predict(
-    frames: Iterable[np.ndarray], first_mask: np.ndarray, *, model: str, device: str | None, engine: str
-) -> Iterator[np.ndarray]:
+def _predict(frames: Iterable[np.ndarray], first_mask: np.ndarray, *, model: Model) -> Iterator[np.ndarray]:
     """`propagate_masks` for any ids: the model counts its objects 1..K."""
     ids, numbered = np.unique(np.append(first_mask, np.uint8(0)), return_inverse=True)
     mask = numbered[:-1].reshape(first_mask.shape).astype(np.uint8)
-    for labels in propagate_masks(frames, mask, model=model, device=device, engine=engine):
+    for labels in propagate_masks(frames, mask, model=model):
         yield ids[labels]
 
 

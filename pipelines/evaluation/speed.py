@@ -21,7 +21,7 @@ import torch
 
 from pipelines.engine import networks
 from pipelines.evaluation.report import SpeedReport, SpeedRow
-from pipelines.flow import segment
+from pipelines.flow import Model, segment
 from pipelines.rounds import Report
 from stores.davis import write_jpeg
 from stores.errors import UsageError, VideoError
@@ -34,9 +34,7 @@ _ASPECT = 16 / 9
 
 def measure_speed(
     *,
-    model: str = "nano",
-    device: str | None = None,
-    engine: str = "auto",
+    model: Model = "nano",
     objects: Sequence[int] = (1, 3),
     frames: int = 40,
     size: int = 480,
@@ -64,7 +62,7 @@ def measure_speed(
         raise UsageError("speed needs at least 2 frames, a size of 16 or more and 1 to 100 objects")
     started = time.perf_counter()
     video = source or default_video()
-    nets = networks(model, device, engine)
+    nets = networks(model)
     rows = []
     with tempfile.TemporaryDirectory(prefix="mivos-speed-") as name:
         folder = Path(name)
@@ -81,8 +79,6 @@ def measure_speed(
                         masks=mask,
                         size=None,
                         model=model,
-                        device=device,
-                        engine=engine,
                         formats=("png",),
                         progress=progress,
                     )
@@ -90,8 +86,8 @@ def measure_speed(
             startup, run = ({stage.stage: stage.seconds for stage in report.stages} for report in runs)
             rows.append(SpeedRow(count, length, run, sum(startup.values()), peak_rss_mb()))
     return SpeedReport(
-        model=model,
-        engine=nets.runner("propagation").engine,
+        model=nets.choice.name,
+        engine=nets.engine,
         device=str(nets.device),
         source=video.name,
         height=height,
@@ -108,7 +104,7 @@ def _store_frames(video: Path, folder: Path, limit: int, size: int, *, crop: boo
     for kind in ("startup", "all"):
         (folder / kind).mkdir()
     count, shape = 0, (0, 0)
-    for image in _frames(video, limit, size, crop=crop):
+    for image in read_at_size(video, limit, size, crop=crop):
         write_jpeg(folder / "all" / f"{count:05d}.jpg", image)
         if count < _STARTUP_FRAMES:
             write_jpeg(folder / "startup" / f"{count:05d}.jpg", image)
@@ -119,7 +115,7 @@ def _store_frames(video: Path, folder: Path, limit: int, size: int, *, crop: boo
     return count, shape
 
 
-def _frames(video: Path, limit: int, size: int, *, crop: bool) -> Iterator[np.ndarray]:
+def read_at_size(video: Path, limit: int, size: int, *, crop: bool) -> Iterator[np.ndarray]:
     """The first frames, uint8 [H, W, 3] RGB with a shorter side of exactly `size`; `crop` to at most 16:9."""
     for frame in islice(read_frames(video, size=size), limit):
         image = frame.image

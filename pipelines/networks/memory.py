@@ -23,10 +23,13 @@ class MemoryRules:
         top_k: memory positions that each query position reads; None reads all.
         every: frames between permanent memory frames.
         temporary: whether the previous frame is always in memory too.
-        max_permanent: permanent frames of a pass that are kept, the latest ones; None keeps all.
+        max_permanent: permanent frames that are kept, the latest ones; None keeps all.
         shared_keys: keys belong to a frame (True) or to an object.
         similarity: "l2" (negative squared distance) or "dot".
         scale_dim: similarity is divided by its square root.
+        keep_repeated: a frame marked in two rounds counts with both masks (the authors) or with the later one only.
+        kernel_sigma: kernelised reading (Seong et al., ECCV 2020) with this width in feature positions: a memory
+            position counts less the farther a query position is from the one that is most similar to it. None: off.
     """
 
     top_k: int | None = 20
@@ -36,6 +39,8 @@ class MemoryRules:
     shared_keys: bool = True
     similarity: str = "l2"
     scale_dim: int = 64
+    kernel_sigma: float | None = None
+    keep_repeated: bool = False
 
 
 def affinity(memory: Tensor, query: Tensor, rules: MemoryRules, norms: Tensor | None = None) -> Tensor:
@@ -70,9 +75,43 @@ def read_top_k(similarity: Tensor, values: Tensor, top_k: int | None) -> Tensor:
     return F.embedding_bag(index, values, per_sample_weights=torch.softmax(best, dim=1), mode="sum")
 
 
+def best_positions(memory: Tensor, query: Tensor, rules: MemoryRules, norms: Tensor | None, block: int) -> Tensor:
+    """The query position most similar to every memory position, [N] int32; arguments as in `affinity`.
+
+    `block` query positions are compared at once.
+    """
+    highest = memory.new_full((memory.shape[0],), float("-inf"))
+    best = torch.zeros(memory.shape[0], dtype=torch.int32, device=memory.device)
+    for at in range(0, query.shape[0], block):
+        rows = query[at : at + block]
+        similarity = affinity(memory, rows, rules, norms)
+        if rules.similarity == "l2":  # the omitted term differs between query positions
+            similarity -= rows.square().sum(1, keepdim=True) * rules.scale_dim**-0.5
+        value, index = similarity.max(dim=0)
+        better = value > highest
+        highest = torch.where(better, value, highest)
+        best = torch.where(better, index.to(best.dtype) + at, best)
+    return best
+
+
+def log_kernel(best: Tensor, positions: Tensor, width: int, sigma: float) -> Tensor:
+    """Logarithm of a Gaussian around the best query position of every memory position.
+
+    Args:
+        best: [N] int; positions: [M] int, both indices into a map of this width.
+
+    Returns:
+        [M, N] float, to be added to the similarity: a sum cannot underflow as the product of exponentials can.
+    """
+    distance = ((positions // width)[:, None] - (best // width)[None]).to(torch.float32).square_()
+    distance += ((positions % width)[:, None] - (best % width)[None]).to(torch.float32).square_()
+    return distance.mul_(-0.5 / sigma**2)
+
+
 class MemoryBank:
     """Keys and values of memory frames as rows: certain | permanent | temporary frames, in this order.
 
+    A frame may show more objects than earlier ones did; the new ones, numbered last, do not read those earlier frames.
     Bytes: 4 * (certain + permanent + 1 frames) * H * W * (G * Ck + K * Cv), G = 1 for shared keys, else K.
     """
 
@@ -81,6 +120,7 @@ class MemoryBank:
         self._certain = 0
         self._permanent = 0  # added since the last `forget_pass`; may exceed what is kept
         self._has_temporary = False
+        self._in_pass = False
         self._known: dict[int, int] = {}
         self._keys = self._norms = self._values = torch.empty(0)
         self._cells = 0
@@ -89,6 +129,10 @@ class MemoryBank:
     def frames(self) -> int:
         """Memory frames that a read now sees."""
         return self._certain + self._kept + int(self._has_temporary)
+
+    def frames_of(self, k: int) -> int:
+        """Memory frames that object `k`, counted from 0, now reads."""
+        return len(self._slots_of(k))
 
     @property
     def nbytes(self) -> int:
@@ -101,14 +145,16 @@ class MemoryBank:
         return self._permanent if limit is None else min(self._permanent, limit)
 
     def add_certain(self, key: Tensor, value: Tensor, known: int | None = None) -> None:
-        """Adds an interacted frame. Only possible while a pass has not begun (see `forget_pass`).
+        """Adds an interacted frame. Only possible between passes (see `forget_pass` and `keep_pass`).
 
         Args:
             key: [G, Ck, H, W]; value: [K, Cv, H, W]; known: how many objects (1..known) existed when this frame was
                 marked; later ones do not read from it. None: all K.
         """
-        if self._permanent or self._has_temporary:
+        if self._in_pass:
             raise RuntimeError("certain memory is added between passes")
+        if self._kept:
+            self._make_room()
         self._write(self._certain, key, value, known)
         self._certain += 1
 
@@ -116,14 +162,14 @@ class MemoryBank:
         """Adds a frame of the running pass; the oldest makes room when there are `max_permanent`. Ends temporary."""
         limit = self.rules.max_permanent
         slot = self._permanent if limit is None else self._permanent % limit
-        self._has_temporary = False
+        self._has_temporary, self._in_pass = False, True
         self._write(self._certain + slot, key, value, None)
         self._permanent += 1
 
     def set_temporary(self, key: Tensor, value: Tensor) -> None:
         """Puts the previous frame in memory, in place of an earlier temporary one."""
         self._write(self._certain + self._kept, key, value, None)
-        self._has_temporary = True
+        self._has_temporary = self._in_pass = True
 
     def forget_pass(self, dropped: int = 0) -> None:
         """Drops permanent and temporary frames; a new pass starts from certain memory alone.
@@ -133,6 +179,14 @@ class MemoryBank:
                 added next, then land in the slots they had.
         """
         self._permanent, self._has_temporary = dropped, False
+        self._in_pass = dropped > 0
+
+    def keep_pass(self) -> None:
+        """Ends a pass as `forget_pass` does, but its permanent frames stay and are read in the next pass too.
+
+        They still make room for later ones, so the bound of `max_permanent` holds over all passes together.
+        """
+        self._has_temporary = self._in_pass = False
 
     def read(self, query: Tensor) -> Tensor:
         """Memory read-out of one query frame for all objects.
@@ -149,35 +203,45 @@ class MemoryBank:
         out = rows.new_empty(self._objects, self._value_dim, height, width)
         for group in range(groups):
             for first, last, slots in self._object_runs(group * per_group, per_group):
-                read = self._read_rows(group, rows, first - group * per_group, last - group * per_group, slots)
+                objects = slice(first - group * per_group, last - group * per_group)
+                read = self._read_rows(group, rows, objects, slots, width)
                 out[first:last] = read.T.reshape(last - first, self._value_dim, height, width)
         return out
 
     def _object_runs(self, start: int, count: int) -> list[tuple[int, int, list[int] | None]]:
         """Runs of objects that read the same slots: (first, last, slots), slots None for all of them."""
-        known = [self._known[slot] for slot in range(self.frames)]
         runs: list[tuple[int, int, list[int] | None]] = []
         for k in range(start, start + count):
-            slots = None if all(n > k for n in known) else [s for s, n in enumerate(known) if n > k]
+            known = self._slots_of(k)
+            slots = None if len(known) == self.frames else known
             if runs and runs[-1][2] == slots:
                 runs[-1] = (runs[-1][0], k + 1, slots)
             else:
                 runs.append((k, k + 1, slots))
         return runs
 
-    def _read_rows(self, group: int, query: Tensor, first: int, last: int, slots: list[int] | None) -> Tensor:
+    def _slots_of(self, k: int) -> list[int]:
+        return [slot for slot in range(self.frames) if self._known[slot] > k]
+
+    def _read_rows(self, group: int, query: Tensor, objects: slice, slots: list[int] | None, width: int) -> Tensor:
         used = self.frames * self._cells
         keys, norms, values = self._keys[group, :used], self._norms[group, :used], self._values[group, :used]
-        if first or (last - first) * self._value_dim != values.shape[1]:
-            values = values[:, first * self._value_dim : last * self._value_dim]
+        columns = slice(objects.start * self._value_dim, objects.stop * self._value_dim)
+        if columns != slice(0, values.shape[1]):
+            values = values[:, columns]
         if slots is not None:
             rows = torch.cat([torch.arange(s * self._cells, (s + 1) * self._cells) for s in slots]).to(keys.device)
             keys, norms, values = keys[rows], norms[rows], values[rows]
         values = values.contiguous()
         out = query.new_empty(query.shape[0], values.shape[1])
         block = max(1, BLOCK_BYTES // (4 * keys.shape[0]))
+        sigma = self.rules.kernel_sigma
+        best = None if sigma is None else best_positions(keys, query, self.rules, norms, block)
         for at in range(0, query.shape[0], block):
             similarity = affinity(keys, query[at : at + block], self.rules, norms)
+            if sigma is not None and best is not None:
+                positions = torch.arange(at, at + similarity.shape[0], device=best.device, dtype=best.dtype)
+                similarity += log_kernel(best, positions, width, sigma)
             out[at : at + block] = read_top_k(similarity, values, self.rules.top_k)
         return out
 
@@ -190,12 +254,35 @@ class MemoryBank:
             self._keys = key.new_empty(groups, 0, key_dim)
             self._norms = key.new_empty(groups, 0)
             self._values = value.new_empty(groups, 0, objects // groups * value_dim)
+        if objects > self._objects:
+            self._add_objects(groups, objects)
         self._reserve(slot + 1)
         rows = slice(slot * cells, (slot + 1) * cells)
         self._keys[:, rows] = key.flatten(2).transpose(1, 2)
         self._norms[:, rows] = self._keys[:, rows].square().sum(2)
         self._values[:, rows] = value.reshape(groups, -1, cells).transpose(1, 2)
         self._known[slot] = objects if known is None else known
+
+    def _add_objects(self, groups: int, objects: int) -> None:
+        # what earlier slots hold for new objects is never read, see `_slots_of`
+        more_groups = groups - self._keys.shape[0]
+        if more_groups:
+            self._keys = F.pad(self._keys, (0, 0, 0, 0, 0, more_groups))
+            self._norms = F.pad(self._norms, (0, 0, 0, more_groups))
+            self._values = F.pad(self._values, (0, 0, 0, 0, 0, more_groups))
+        else:
+            self._values = F.pad(self._values, (0, (objects - self._objects) * self._value_dim))
+        self._objects = objects
+
+    def _make_room(self) -> None:
+        """Moves the permanent frames by one slot, so that a certain frame fits before them."""
+        first, last = self._certain, self._certain + self._kept
+        self._reserve(last + 1)
+        for rows in (self._keys, self._norms, self._values):
+            moved = rows[:, first * self._cells : last * self._cells].clone()
+            rows[:, (first + 1) * self._cells : (last + 1) * self._cells] = moved
+        for slot in range(last, first, -1):
+            self._known[slot] = self._known[slot - 1]
 
     def _reserve(self, slots: int) -> None:
         have = self._keys.shape[1] // self._cells

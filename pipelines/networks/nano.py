@@ -15,30 +15,17 @@ Notation: K objects, h x w padded image size (multiples of 16), H = h / 16, W = 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pipelines.networks.protocol import Query
 
 KEY_DIM = 64
 VALUE_DIM = 96
 SHRINK, SHRINK_FROM = 0.9, 400  # images of this shorter side or more are seen a little smaller: a fifth less work
 PACKED = 16  # a 4 x 4 patch of the stride-4 mask in every stride-16 cell
 CONTEXT = 128
-
-
-class Query(NamedTuple):
-    """Everything derived from one image alone.
-
-    Attributes:
-        key: [B, Ck, H, W] float, compared with memory keys.
-        features: maps only the network itself understands.
-    """
-
-    key: Tensor
-    features: tuple[Tensor, ...]
 
 
 class LiteTrunk(nn.Module):
@@ -55,6 +42,8 @@ class LiteTrunk(nn.Module):
         fold_batch_norm(self.net)
 
     def _unfolded(self) -> nn.Module:
+        import timm  # takes two seconds, which other models do without
+
         return timm.create_model(
             "tf_efficientnet_lite0",
             pretrained=False,
@@ -246,6 +235,10 @@ class NanoPropagation(nn.Module):
         x = F.relu(self.value_down8(x) + image8)
         x = self.value_block(self.value_down16(x) + image16)
         return torch.cat([x, packed], dim=1)
+
+    def encode_memory(self, image: Tensor, query: Query, masks: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """`query.key` [1, 66, H, W] itself, and the value of `encode_value`."""
+        return query.key, self.encode_value(image, query, masks, others)
 
     def decode(self, readout: Tensor, query: Query, previous: Tensor, owners: Tensor | None = None) -> Tensor:
         """Object logits from what was read out of memory.

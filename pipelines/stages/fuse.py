@@ -32,7 +32,10 @@ class Difference:
 
     @classmethod
     def between(cls, key: Tensor, before: np.ndarray | None, after: np.ndarray, padding: Padding) -> Difference:
-        """From the frame's soft masks (float32 [K + 1, H, W]) before (None: never computed) and after."""
+        """From the frame's soft masks (float32 [K + 1, H, W]) before (None: never computed) and after.
+
+        The authors start from a background of 1e-7 instead of nothing; only object planes are used.
+        """
         old = np.zeros_like(after[1:])
         if before is not None:
             old[: len(before) - 1] = before[1:]
@@ -51,7 +54,8 @@ def fuse_frame(
     Objects that are new in this round have nothing to be fused with.
 
     Args:
-        new, old: float32 [K + 1, H, W] and [K' + 1, H, W] (or None); known: objects before this round;
+        new, old: float32 [K + 1, H, W] and [K' + 1, H, W] (or None), of the frame with or without its border;
+        known: objects before this round;
         blend: off lets the new result stand between interactions, too.
 
     Returns:
@@ -63,7 +67,7 @@ def fuse_frame(
         return _beside(old[: known + 1], new[known + 1 :], certain=index in plan.interacted)
     if not blend:
         return new
-    padding = Padding.of(*image.shape[:2])
+    padding = Padding.of(*new.shape[1:])
     new_masks = mask_tensor(new[1:], padding)
     old_masks = mask_tensor(old[1 : known + 1], padding)
     joined = new_masks.clone()
@@ -76,7 +80,7 @@ def fuse_frame(
         difference.negative[:known].to(query_key.device),
         networks.rules,
     )
-    frame = image_tensor(image, padding)
+    frame = image_tensor(image)
     joined[:known] = networks.fuse(frame, old_masks, new_masks[:known], attention, times.contiguous()).cpu()
     return padding.remove(aggregate_wbg(joined))[:, 0].numpy()
 

@@ -15,43 +15,49 @@ from stores.scribbles import Stroke, rasterise
 
 
 def interact_strokes(
-    networks: Networks,
-    image: np.ndarray,
-    strokes: Sequence[Stroke],
-    previous: np.ndarray | None,
-    num_objects: int,
-) -> np.ndarray:
+    networks: Networks, image: np.ndarray, strokes: Sequence[Stroke], previous: np.ndarray | None, num_objects: int, *,
+    padded_raster: bool = False,
+) -> np.ndarray:  # fmt: skip
     """Masks of all objects on a frame after strokes were drawn on it (MiVOS, section 3.1).
 
     For each object its own strokes are positive and all others, background included, negative; drawn one pixel wide
-    and dilated 3 x 3 as the DAVIS evaluation does. An object that was neither drawn here nor present before stays
-    empty: without a stroke the network could only guess.
+    and dilated 3 x 3 as the DAVIS evaluation does. With a careful model an object that was neither drawn here nor
+    present before stays empty: without a stroke the network could only guess.
 
     Args:
-        image: uint8 [H, W, 3] RGB; previous: uint8 [H, W] labels shown to the person when drawing, or None.
+        image: uint8 [H, W, 3] RGB;
+        previous: uint8 labels shown to the person when drawing, [H, W] or with the border [h, w], or None;
+        padded_raster: draw strokes on the padded canvas, as the authors' DAVIS evaluation does: up to 5 pixels off at
+            the left and right edges of 480p frames, and needed for their published scores.
 
     Returns:
-        float32 [K + 1, H, W], background first, nearly one-hot.
+        float32 [K + 1, h, w] at the padded size, background first, nearly one-hot.
     """
-    height, width = image.shape[:2]
-    padding = Padding.of(height, width)
-    raster = rasterise(strokes, height, width)
-    labels = np.zeros((height, width), np.uint8) if previous is None else previous
-    frame = image_tensor(image, padding)
+    padding = Padding.of(*image.shape[:2])
+    frame = image_tensor(image)
+    size = tuple(frame.shape[-2:])
+    raster = rasterise(strokes, *(size if padded_raster else image.shape[:2]))
+    labels = np.zeros(size, np.uint8) if previous is None else previous
     kernel = np.ones((3, 3), np.uint8)
-    probs = torch.zeros(num_objects, 1, *frame.shape[-2:])
+    careful = networks.spec.careful
+    probs = torch.zeros(num_objects, 1, *size)
     for k in range(1, num_objects + 1):
         positive = cv2.dilate((raster == k).astype(np.uint8), kernel)
         negative = cv2.dilate(((raster != k) & (raster != -1)).astype(np.uint8), kernel)
-        before = (labels == k).astype(np.uint8)
-        if not positive.any() and not before.any():
+        planes = torch.cat([_plane(plane, size, padding) for plane in (labels == k, positive, negative)], dim=1)
+        if careful and not planes[:, :2].any():
             continue
-        planes = torch.from_numpy(np.stack([before, positive, negative]).astype(np.float32))
-        prob = networks.segment_strokes(torch.cat([frame, padding.add(planes[None])], dim=1))[0].cpu()
-        if not networks.spec.keep_far_parts:
-            drop_far_parts(prob[0].numpy(), padding.add(planes[:2]).amax(0).numpy() > 0)
+        prob = networks.segment_strokes(torch.cat([frame, planes], dim=1))[0].cpu()
+        if careful:
+            drop_far_parts(prob[0].numpy(), planes[0, :2].amax(0).numpy() > 0)
         probs[k - 1] = prob
-    return padding.remove(aggregate_wbg(probs, hard=True))[:, 0].numpy()
+    return aggregate_wbg(probs, hard=True)[:, 0].numpy()
+
+
+def _plane(values: np.ndarray, size: tuple[int, ...], padding: Padding) -> torch.Tensor:
+    """[H, W] or already [h, w] -> float32 [1, 1, h, w]."""
+    plane = torch.from_numpy(values.astype(np.float32))[None, None]
+    return plane if values.shape == size else padding.add(plane)
 
 
 def drop_far_parts(prob: np.ndarray, marked: np.ndarray) -> None:

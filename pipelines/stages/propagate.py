@@ -17,7 +17,7 @@ from torch import Tensor
 from pipelines.engine import Networks
 from pipelines.networks.aggregate import aggregate_wbg
 from pipelines.networks.memory import MemoryBank
-from pipelines.networks.nano import Query
+from pipelines.networks.protocol import Query
 from pipelines.stages.tensors import Padding, image_tensor, mask_tensor
 
 ReadFrame = Callable[[int], np.ndarray]
@@ -25,7 +25,10 @@ ReadFrame = Callable[[int], np.ndarray]
 
 @dataclass(frozen=True)
 class Anchor:
-    """An interacted frame: its mask, and how many objects existed when it was marked."""
+    """An interacted frame: its mask, and how many objects existed when it was marked.
+
+    One frame may be there twice, with the masks of two rounds (the authors keep both in memory).
+    """
 
     index: int
     objects: np.ndarray  # float32 [K', H, W], K' <= K
@@ -71,7 +74,7 @@ class Propagated:
     """One frame of the stream.
 
     Attributes:
-        probs: float32 [K + 1, H, W], background first; padded: float32 [K, h, w] the same objects with the border;
+        probs: float32 [K + 1, *size], background first; padded: float32 [K, h, w] the same objects with the border;
         permanent: whether the frame went into permanent memory.
     """
 
@@ -112,11 +115,11 @@ class Propagator:
     ) -> None:
         """
         Args:
-            read_frame: index -> uint8 [H, W, 3]; size: (H, W); anchors: interacted frames in the order they were made,
-                the one this round starts from last.
+            read_frame: index -> uint8 [H, W, 3]; size: of masks, that of the frames with or without their border;
+            anchors: interacted frames in the order they were made, the one this round starts from last.
         """
         self.networks, self.read_frame, self.num_objects = networks, read_frame, num_objects
-        self.padding = Padding.of(*size)
+        self.padding = Padding.of(*size)  # of masks; none if they come with the border
         self.bank = MemoryBank(networks.rules)
         self.start_query: Query | None = None
         for anchor in anchors:
@@ -128,14 +131,14 @@ class Propagator:
             self.start_masks = mask_tensor(masks, self.padding)
 
     def _encode(self, index: int, masks: Tensor) -> tuple[Tensor, Tensor, Query]:
-        image = image_tensor(self.read_frame(index), self.padding)
+        image = image_tensor(self.read_frame(index))
         query = self.networks.encode_key(image)
         key, value = self.networks.encode_memory(image, query, masks.to(query.key.device))
         return key, value, query
 
     def query_key(self, index: int) -> Tensor:
         """Query key [1, Ck, H, W] of a frame, the one `run` yields for it."""
-        return self.networks.encode_key(image_tensor(self.read_frame(index), self.padding)).key
+        return self.networks.encode_key(image_tensor(self.read_frame(index))).key
 
     def run(self, plan: Pass, state: PassState | None = None) -> Iterator[Propagated]:
         """Segments the frames of a pass in order; `state` continues an interrupted one."""
@@ -152,7 +155,7 @@ class Propagator:
                 bank.set_temporary(key, value)
         for index in range(begin + plan.step, plan.end, plan.step):
             with torch.inference_mode():
-                image = image_tensor(self.read_frame(index), self.padding)
+                image = image_tensor(self.read_frame(index))
                 query = self.networks.encode_key(image)
                 readout = bank.read(query.key)
                 probs = self.networks.decode(readout, query, previous.to(readout.device))

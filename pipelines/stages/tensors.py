@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 STRIDE = 16
+Map = TypeVar("Map", Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,11 @@ class Padding:
     right: int
     top: int
     bottom: int
+
+    @property
+    def sides(self) -> tuple[int, int, int, int]:
+        """Left, right, top, bottom."""
+        return self.left, self.right, self.top, self.bottom
 
     @classmethod
     def of(cls, height: int, width: int) -> Padding:
@@ -34,14 +41,15 @@ class Padding:
             return x
         return F.pad(x, (self.left, self.right, self.top, self.bottom))
 
-    def remove(self, x: Tensor) -> Tensor:
+    def remove(self, x: Map) -> Map:
         """[.., h', w'] -> [.., h, w], a view."""
         height, width = x.shape[-2:]
         return x[..., self.top : height - self.bottom, self.left : width - self.right]
 
 
-def image_tensor(image: np.ndarray, padding: Padding) -> Tensor:
+def image_tensor(image: np.ndarray, padding: Padding | None = None) -> Tensor:
     """uint8 [h, w, 3] RGB -> float32 [1, 3, h', w'], ImageNet-normalised, then padded with zeros (the mean colour)."""
+    padding = padding or Padding.of(*image.shape[:2])
     x = torch.from_numpy(image).permute(2, 0, 1)[None].to(torch.float32)
     mean = torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1) * 255
     std = torch.tensor(IMAGE_STD).view(1, 3, 1, 1) * 255

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mivos_cli.app import app
+from pipelines.engine import ModelChoice
 from pipelines.evaluation.report import DevSplitReport, SequenceScore, SpeedReport, SpeedRow
 
 runner = CliRunner()
@@ -51,9 +52,7 @@ def test_dev(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
     (args, kwargs), *others = calls
     assert not others and args == (Path("root"),)
     assert kwargs == {
-        "model": "nano",
-        "device": None,
-        "engine": "torch",
+        "model": ModelChoice(engine="torch"),
         "baselines": False,
         "sequences": ["chair", "cow"],
         "out": Path("out"),
@@ -71,7 +70,7 @@ def test_dev_takes_the_whole_split_by_default(calls: list[tuple[tuple[Any, ...],
 def test_speed(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
     result = runner.invoke(app, "bench speed --objects 2 --frames 9 --size 96".split(), env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.stderr
-    expected = {"model": "nano", "device": None, "engine": "auto", "objects": (2,), "frames": 9, "size": 96}
+    expected = {"model": ModelChoice(), "objects": (2,), "frames": 9, "size": 96}
     assert calls == [((), expected)]
     assert "frames/s" in result.stdout and "8.00" in result.stdout
 

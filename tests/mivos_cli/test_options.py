@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mivos_cli.options import OutputFormat, device_name, unique_formats
+from pathlib import Path
+
+from mivos_cli.options import OutputFormat, choose, unique_formats
+from pipelines.engine import ModelChoice
 from pipelines.stages.encode import FORMATS
 
 
@@ -15,6 +18,7 @@ def test_unique_formats_keep_their_order() -> None:
     assert unique_formats(given) == ("coco", "png")
 
 
-def test_device_name() -> None:
-    assert device_name("auto") is None
-    assert device_name("cuda") == "cuda"
+def test_model_options_become_a_choice() -> None:
+    choice = choose("mivos", [Path("a.pth")], "auto", "torch", "bfloat16")
+    assert choice == ModelChoice("mivos", None, "torch", "bfloat16", (Path("a.pth"),))
+    assert choose("nano", None, "cpu", "auto") == ModelChoice("nano", "cpu")

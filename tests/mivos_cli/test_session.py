@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mivos_cli.app import app
+from pipelines.engine import ModelChoice
 
 runner = CliRunner()
 
@@ -59,9 +60,7 @@ def test_segment_defaults(fake_flow: ModuleType) -> None:
         "snap": False,
         "session": None,
         "size": 480,
-        "model": "nano",
-        "device": None,
-        "engine": "auto",
+        "model": ModelChoice(),
         "formats": ("png", "overlay"),
         "force": False,
         "fusion": True,
@@ -73,6 +72,7 @@ def test_segment_defaults(fake_flow: ModuleType) -> None:
 def test_segment_options(fake_flow: ModuleType) -> None:
     fake_flow.segment = call = Recorder(Whole())  # type: ignore[attr-defined]
     line = "segment v.mp4 --masks m.png -o out --snap --session s --size 0 --model big --device cuda --force"
+    line += " --checkpoint a.pth --checkpoint b.pth --precision bfloat16"
     more = "--engine torch --format coco --format webm --format coco --no-fusion --json"
     result = runner.invoke(app, f"{line} {more}".split())
     assert result.exit_code == 0, result.stderr
@@ -83,9 +83,7 @@ def test_segment_options(fake_flow: ModuleType) -> None:
         "snap": True,
         "session": Path("s"),
         "size": None,
-        "model": "big",
-        "device": "cuda",
-        "engine": "torch",
+        "model": ModelChoice("big", "cuda", "torch", "bfloat16", (Path("a.pth"), Path("b.pth"))),
         "formats": ("coco", "webm"),
         "force": True,
         "fusion": False,
@@ -120,21 +118,19 @@ def test_exactly_one_of_scribbles_and_masks(fake_flow: ModuleType, command: str,
                 "masks": Path("m"),
                 "scribbles": None,
                 "snap": True,
-                "model": "nano",
-                "device": None,
-                "engine": "auto",
+                "model": ModelChoice(),
                 "fusion": True,
             },
         ),
         (
             "propagate s --device cpu",
             (Path("s"),),
-            {"model": "nano", "device": "cpu", "engine": "auto", "fusion": True},
+            {"model": ModelChoice(device="cpu"), "fusion": True},
         ),
         (
             "fuse s --engine torch --no-fusion",
             (Path("s"),),
-            {"model": "nano", "device": None, "engine": "torch", "fusion": False},
+            {"model": ModelChoice(engine="torch"), "fusion": False},
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines import engine
-from pipelines.engine import Networks, pick_device
+from pipelines import compiled
+from pipelines.engine import ModelChoice, Networks, pick_device
 from pipelines.networks import registry
 from stores.errors import ModelError, UsageError
 
@@ -17,8 +17,12 @@ H, W = 64, 96
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(engine, "_cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(compiled, "cache_dir", lambda: tmp_path)
     return tmp_path
+
+
+def nano(engine: str) -> Networks:
+    return Networks(ModelChoice("nano", "cpu", engine))
 
 
 def run(nets: Networks) -> list[torch.Tensor]:
@@ -38,27 +42,25 @@ def run(nets: Networks) -> list[torch.Tensor]:
 
 def test_openvino_equals_torch_and_is_cached(cache: Path) -> None:
     pytest.importorskip("openvino")
-    eager, compiled = Networks("nano", "cpu", "torch"), Networks("nano", "cpu", "auto")
-    assert compiled.runner("propagation").engine == "openvino"
-    for a, b in zip(run(eager), run(compiled), strict=True):
+    eager, fast = nano("torch"), nano("auto")
+    assert fast.engine == "openvino"
+    for a, b in zip(run(eager), run(fast), strict=True):
         torch.testing.assert_close(a, b, atol=2e-3, rtol=1e-3)
     verdicts = sorted(cache.glob("*.json"))
     assert len(verdicts) == 2 and len(list(cache.glob("*.xml"))) == 2
     before = [v.stat().st_mtime_ns for v in verdicts]
-    for a, b in zip(run(eager), run(Networks("nano", "cpu", "openvino")), strict=True):
+    for a, b in zip(run(eager), run(nano("openvino")), strict=True):
         torch.testing.assert_close(a, b, atol=2e-3, rtol=1e-3)
     assert before == [v.stat().st_mtime_ns for v in verdicts]  # loaded, not converted again
 
 
 def test_an_engine_that_differs_is_not_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr(engine, "TOLERANCE", -1.0)
+    monkeypatch.setattr(compiled, "TOLERANCE", {"float32": -1.0})
     image = torch.randn(1, 3, H, W)
     with pytest.raises(ModelError, match="differs"):
-        Networks("nano", "cpu", "openvino").encode_key(image)
-    torch.testing.assert_close(
-        Networks("nano", "cpu", "auto").encode_key(image).key, Networks("nano", "cpu", "torch").encode_key(image).key
-    )
+        nano("openvino").encode_key(image)
+    torch.testing.assert_close(nano("auto").encode_key(image).key, nano("torch").encode_key(image).key)
 
 
 def test_devices() -> None:
@@ -76,7 +78,7 @@ def test_unknown_names_say_what_there_is() -> None:
         Networks("giant")
     assert "nano" in str(error.value.hint)
     with pytest.raises(UsageError):
-        Networks("nano", "cpu", "abacus").runner("s2m")
+        nano("abacus").runner("s2m")
 
 
 def test_damaged_weights_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +87,7 @@ def test_damaged_weights_are_reported(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ModelError, match="missing"):
         registry.load_network("nano", "s2m")
     (tmp_path / "nano_s2m.safetensors").write_bytes(b"not weights")
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="neither a PyTorch"):
         registry.load_network("nano", "s2m")
     registry.load_network.cache_clear()
 

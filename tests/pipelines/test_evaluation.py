@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from pipelines.engine import ModelChoice
 from pipelines.evaluation import baselines, dev_split, speed
 from pipelines.evaluation.baselines import BASELINES, LabelPropagation, copy_first_mask, warp_by_flow
 from stores.davis import DavisDataset, write_davis_sequence
@@ -196,14 +197,14 @@ def test_speed_helpers() -> None:
 def test_speed_frames_have_the_size_asked_for(bikes_video: Path) -> None:
     assert speed.default_video() == bikes_video
     for size in (48, 300):  # bikes.mp4 is 640x272
-        images = list(speed._frames(bikes_video, 2, size, crop=False))
+        images = list(speed.read_at_size(bikes_video, 2, size, crop=False))
         assert [min(image.shape[:2]) for image in images] == [size, size]
-    (image,) = speed._frames(bikes_video, 1, 480, crop=True)
+    (image,) = speed.read_at_size(bikes_video, 1, 480, crop=True)
     assert image.shape == (480, 854, 3)
 
 
 def test_speed_report(bikes_video: Path) -> None:
-    report = speed.measure_speed(engine="torch", objects=(2,), frames=3, size=64)
+    report = speed.measure_speed(model=ModelChoice(engine="torch"), objects=(2,), frames=3, size=64)
     (row,) = report.rows
     assert row.frames == 3 and row.frames_per_second > 0 and row.startup > 0
     assert {"decode", "interact", "propagate", "encode"} <= set(row.stages)
@@ -213,7 +214,9 @@ def test_speed_report(bikes_video: Path) -> None:
 
 def test_model_on_one_sequence(tiny_root: Path) -> None:
     reports = []
-    report = dev_split.evaluate_dev_split(tiny_root, engine="torch", baselines=False, progress=reports.append)
+    report = dev_split.evaluate_dev_split(
+        tiny_root, model=ModelChoice(engine="torch"), baselines=False, progress=reports.append
+    )
     assert report.methods == ("mivos nano",)
     assert reports[-1].done == reports[-1].total == FRAMES
 
@@ -226,7 +229,7 @@ def test_scribbles_to_masks(tiny_root: Path) -> None:
     folder = tiny_root / "Scribbles" / SEQUENCE
     folder.mkdir(parents=True)
     (folder / "001.json").write_text(json.dumps(content))
-    report = dev_split.evaluate_s2m(tiny_root, engine="torch")
+    report = dev_split.evaluate_s2m(tiny_root, model=ModelChoice(engine="torch"))
     (row,) = report.rows
     assert row.frame == frame and row.objects == 1 and 0 <= row.j <= 1
     assert report.mean == row.j == report.to_json()["mean"]

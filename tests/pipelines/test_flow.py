@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines import flow, rounds
+from pipelines.engine import ModelChoice
 from pipelines.requests import scribble_requests
 from pipelines.stages.propagate import plan_passes
 from stores.errors import OutputExistsError, ScribbleError, UsageError
@@ -23,6 +24,7 @@ from stores.session import Session
 from stores.video import read_frames
 
 FRAMES, SIZE = 13, 80
+TORCH = ModelChoice(engine="torch")
 
 
 @pytest.fixture(scope="module")
@@ -66,27 +68,25 @@ def assert_same(a: Path, b: Path) -> None:
 
 
 def stage_by_stage(session: Path, masks: Path) -> None:
-    flow.interact(session, masks=masks, engine="torch")
-    flow.propagate(session, engine="torch")
-    flow.fuse(session, engine="torch")
+    flow.interact(session, masks=masks, model=TORCH)
+    flow.propagate(session, model=TORCH)
+    flow.fuse(session, model=TORCH)
 
 
 def test_streaming_equals_stage_by_stage(clip: Path, masks: list[Path], tmp_path: Path) -> None:
     staged = decoded(clip, tmp_path / "staged")
     for given in masks:
-        report = flow.segment(
-            clip, tmp_path / "out", masks=given, size=SIZE, engine="torch", formats=("png",), force=True
-        )
+        report = flow.segment(clip, tmp_path / "out", masks=given, size=SIZE, model=TORCH, formats=("png",), force=True)
         stage_by_stage(staged, given)
     assert (report.rounds, report.objects, report.frames) == (3, 2, FRAMES)
     assert_same(tmp_path / "out" / "session", staged)
 
 
 def test_same_command_again_does_nothing_twice(clip: Path, masks: list[Path], tmp_path: Path) -> None:
-    flow.segment(clip, tmp_path, masks=masks[0], size=SIZE, engine="torch", formats=("png",))
+    flow.segment(clip, tmp_path, masks=masks[0], size=SIZE, model=TORCH, formats=("png",))
     with pytest.raises(OutputExistsError):
-        flow.segment(clip, tmp_path, masks=masks[0], size=SIZE, engine="torch", formats=("png",))
-    again = flow.segment(clip, tmp_path, masks=masks[0], size=SIZE, engine="torch", formats=("png",), force=True)
+        flow.segment(clip, tmp_path, masks=masks[0], size=SIZE, model=TORCH, formats=("png",))
+    again = flow.segment(clip, tmp_path, masks=masks[0], size=SIZE, model=TORCH, formats=("png",), force=True)
     assert again.rounds == 1 and all(stage.skipped for stage in again.stages if stage.stage != "encode")
 
 
@@ -112,13 +112,13 @@ def test_interrupted_round_continues_to_the_same_bits(
     def run(progress: rounds.Report | None) -> None:
         if chained:
             flow.segment(
-                clip, tmp_path / "out", session=broken, masks=masks[1], size=SIZE, engine="torch", formats=("png",),
+                clip, tmp_path / "out", session=broken, masks=masks[1], size=SIZE, model=TORCH, formats=("png",),
                 progress=progress,
             )  # fmt: skip
         else:
-            flow.interact(broken, masks=masks[1], engine="torch", progress=progress)
-            flow.propagate(broken, engine="torch", progress=progress)
-            flow.fuse(broken, engine="torch", progress=progress)
+            flow.interact(broken, masks=masks[1], model=TORCH, progress=progress)
+            flow.propagate(broken, model=TORCH, progress=progress)
+            flow.fuse(broken, model=TORCH, progress=progress)
 
     with pytest.raises(Interrupted):
         run(stop)
@@ -171,7 +171,7 @@ def test_strokes_of_several_frames_and_objects(clip: Path, tmp_path: Path) -> No
     interactions = (Interaction(2, (stroke(1, 0.2), stroke(0, 0.9))), Interaction(8, (stroke(4, 0.7),)))
     write_scribbles(path, ScribbleFile("clip", FRAMES, interactions))
     assert [r.frame for r in scribble_requests(path, FRAMES)] == [2, 8]
-    report = flow.segment(clip, tmp_path / "o", scribbles=path, size=SIZE, engine="torch", formats=("png",))
+    report = flow.segment(clip, tmp_path / "o", scribbles=path, size=SIZE, model=TORCH, formats=("png",))
     assert (report.rounds, report.objects) == (2, 2)
     with pytest.raises(ScribbleError):
         flow.interact(tmp_path / "o" / "session", scribbles=path.with_name("none.json"))
@@ -180,13 +180,13 @@ def test_strokes_of_several_frames_and_objects(clip: Path, tmp_path: Path) -> No
 def test_stages_out_of_order_say_what_to_do(clip: Path, masks: list[Path], tmp_path: Path) -> None:
     session = decoded(clip, tmp_path / "s")
     with pytest.raises(UsageError) as error:
-        flow.propagate(session, engine="torch")
+        flow.propagate(session, model=TORCH)
     assert "mivos interact" in str(error.value.hint)
-    flow.interact(session, masks=masks[0], engine="torch")
+    flow.interact(session, masks=masks[0], model=TORCH)
     with pytest.raises(UsageError) as error:
-        flow.fuse(session, engine="torch")
+        flow.fuse(session, model=TORCH)
     assert "mivos propagate" in str(error.value.hint)
-    assert flow.interact(session, masks=masks[0], engine="torch").skipped
+    assert flow.interact(session, masks=masks[0], model=TORCH).skipped
 
 
 def test_passes_end_at_interacted_frames() -> None:
@@ -201,7 +201,8 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from pipelines import flow
-flow.segment(Path(sys.argv[1]), Path(sys.argv[2]), masks=Path(sys.argv[3]), size=96, engine="torch", formats=("png",))
+model = flow.ModelChoice(engine="torch")
+flow.segment(Path(sys.argv[1]), Path(sys.argv[2]), masks=Path(sys.argv[3]), size=96, model=model, formats=("png",))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.engine import Networks
+from pipelines.engine import ModelChoice, Networks
 from pipelines.stages.interact import drop_far_parts, interact_mask, interact_strokes
 from stores.scribbles import Stroke
 
 
 @pytest.fixture(scope="module")
 def networks() -> Networks:
-    return Networks("nano", "cpu", "torch")
+    return Networks(ModelChoice("nano", "cpu", "torch"))
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,57 @@ def test_an_object_reads_only_frames_that_knew_it() -> None:
     torch.testing.assert_close(read[1:], dense_read(memory[1:], query, None)[1:], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("per_object", [False, True])
+def test_objects_that_come_later_read_from_then_on(per_object: bool) -> None:
+    rules = MemoryRules(top_k=None, scale_dim=CK, similarity="dot" if per_object else "l2", shared_keys=not per_object)
+    bank, memory = MemoryBank(rules), frames(5, 3, groups=3 if per_object else 1)
+
+    def first(count: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        key, value = memory[index]
+        return key[:count], value[:count]
+
+    bank.add_certain(*first(1, 0))
+    bank.add_permanent(*first(1, 1))
+    bank.set_temporary(*first(1, 2))
+    bank.keep_pass()
+    bank.add_certain(*first(3, 3))
+    bank.set_temporary(*first(3, 4))
+    assert bank.frames == bank.frames_of(0) == 4 and bank.frames_of(1) == bank.frames_of(2) == 2
+    query = torch.randn(1, CK, H, W, generator=torch.Generator().manual_seed(9))
+    read = bank.read(query)
+    wanted = dense_read([memory[i] for i in (0, 1, 3, 4)], query, None, per_object)[:1]
+    torch.testing.assert_close(read[:1], wanted, atol=2e-5, rtol=1e-4)
+    wanted = dense_read([memory[3], memory[4]], query, None, per_object)[1:]
+    torch.testing.assert_close(read[1:], wanted, atol=2e-5, rtol=1e-4)
+
+
+def test_a_kept_pass_counts_towards_the_bound() -> None:
+    bank, memory = MemoryBank(MemoryRules(top_k=None, max_permanent=2, scale_dim=CK)), frames(9, 1)
+    query = torch.randn(1, CK, H, W)
+
+    def reads(*indices: int) -> None:
+        wanted = dense_read([memory[i] for i in indices], query, None)
+        torch.testing.assert_close(bank.read(query), wanted, atol=1e-5, rtol=1e-4)
+
+    bank.add_certain(*memory[0])
+    for index in (1, 2, 3):
+        bank.add_permanent(*memory[index])
+    with pytest.raises(RuntimeError, match="between passes"):
+        bank.add_certain(*memory[4])
+    bank.keep_pass()
+    bank.add_certain(*memory[4])
+    reads(0, 2, 3, 4)
+    bank.add_permanent(*memory[5])
+    reads(0, 3, 4, 5)
+    bank.keep_pass()
+    bank.add_certain(*memory[6])
+    bank.add_permanent(*memory[7])
+    bank.set_temporary(*memory[8])
+    reads(0, 4, 5, 6, 7, 8)
+    bank.forget_pass()
+    reads(0, 4, 6)
+
+
 def test_attention_of_identical_frames_stays_in_place() -> None:
     key = torch.zeros(1, 40, 5, 8)
     key.flatten(2)[0, torch.arange(40), torch.arange(40)] = 40.0  # every position unlike all others

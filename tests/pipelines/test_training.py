@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.engine import Networks
+from pipelines.engine import ModelChoice, Networks
 from pipelines.synthesis.fusion_data import generate_fusion
 from pipelines.training import loop
 from pipelines.training.losses import bootstrapped_cross_entropy, jaccard, kept_fraction, soft_jaccard_loss
@@ -120,7 +120,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(data: Path, tmp_path: Path, r
 def test_fusion_data_and_training(data: Path, tmp_path: Path) -> None:
     for name in ("ImageSets", "JPEGImages", "Annotations"):
         (tmp_path / name).symlink_to(data / name)
-    networks = Networks("nano", "cpu", "torch")
+    networks = Networks(ModelChoice("nano", "cpu", "torch"))
     clips = find_videos(tmp_path)
     assert generate_fusion(clips, tmp_path / "fusion", networks, separation=8, size=320) == 3
     assert generate_fusion(clips, tmp_path / "fusion", networks, separation=8, size=320) == 0  # all there

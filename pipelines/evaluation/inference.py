@@ -1,0 +1,261 @@
+"""Propagation inference against a literal reading of its description: speed, memory and equality in one run.
+
+Every way of running is a process of its own that keeps its network and memory. They take turns frame by frame, so
+that a noisy machine slows all of them alike; ratios are what to look at.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipelines.engine import ModelChoice, Networks
+from pipelines.evaluation.literal import literal, segment_literally
+from pipelines.evaluation.speed import blobs, default_video, matmul_gflops, peak_rss_mb, read_at_size
+from pipelines.networks import registry
+from pipelines.networks.protocol import Query
+from pipelines.networks.synthetic_weights import synthetic_state
+from pipelines.rounds import Progress, Report
+from pipelines.stages.follow import follow
+from pipelines.stages.tensors import Padding
+from stores.checkpoints import read_checkpoint
+from stores.errors import ModelError, UsageError, VideoError
+
+LITERAL = "literal"
+_FILLS = {"propagation": "propagation", "propagation-stcn": "propagation_stcn"}
+_WARM_UP = 1  # frames left out of the times: caches fill and loops compile
+
+
+@dataclass(frozen=True)
+class InferenceRow:
+    """One way of running.
+
+    Attributes:
+        seconds: mean per frame; ratio: how many times faster than the literal reading, from the same frames;
+        equal: share of all pixels with the literal reading's label; largest: largest difference of a probability;
+        peak_rss_mb: highest resident memory of its process, 2**20 bytes.
+    """
+
+    name: str
+    seconds: float
+    ratio: float
+    equal: float
+    largest: float
+    peak_rss_mb: float
+
+
+@dataclass(frozen=True)
+class InferenceReport:
+    """The comparison, and what this machine can do.
+
+    Attributes:
+        gflop: operations per frame of the networks with direct convolutions, 1e9, what objects share counted once;
+        literal_gflop: the same with everything repeated for every object;
+        matmul_gflops: measured float32 rate, 1e9 operations per second; floor: seconds per frame at that rate.
+    """
+
+    model: str
+    frames: int
+    objects: int
+    height: int
+    width: int
+    threads: int
+    gflop: float
+    literal_gflop: float
+    matmul_gflops: float
+    rows: tuple[InferenceRow, ...]
+
+    @property
+    def floor(self) -> float:
+        return self.gflop / self.matmul_gflops
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "floor": self.floor}
+
+
+def compare_inference(
+    choice: ModelChoice,
+    *,
+    precisions: Sequence[str] = (),
+    noise: bool = False,
+    frames: int = 60,
+    objects: int = 2,
+    size: int = 480,
+    source: Path | None = None,
+    progress: Report | None = None,
+) -> InferenceReport:
+    """Runs a clip's first frames through the literal reading and through `follow`.
+
+    Args:
+        choice: of the model "mivos" or "mivos-stcn"; without checkpoints the weights are synthetic.
+        precisions: further precisions to run the networks in; noise: run the literal reading on one thread, too. Its
+            sums are then rounded in another order, which shows how much of a difference is rounding.
+        frames: at least 3; source: a video or image folder, None = the one of `measure_speed`.
+
+    Raises:
+        UsageError: a model without a literal reading, or counts that make no sense. VideoError: too short a video.
+        ModelError: weights, engine or precision cannot be used.
+    """
+    part = registry.model_spec(choice.name).propagation
+    if part.network not in _FILLS:
+        raise UsageError(f"model {choice.name!r} has no literal reading", hint="use --model mivos or mivos-stcn")
+    if frames < 3 or objects < 1 or size < 16:
+        raise UsageError("at least 3 frames, 1 object and a size of 16 are needed")
+    images = list(islice(read_at_size(source or default_video(), frames, size, crop=source is None), frames))
+    if len(images) < frames:
+        raise VideoError(f"{source or default_video()}: has {len(images)} frames, {frames} are needed")
+    height, width = images[0].shape[:2]
+    labels = blobs(height, width, objects)
+    with ExitStack() as stack:
+        if not choice.checkpoints:
+            choice = replace(choice, checkpoints=(stack.enter_context(_synthetic(part)),))
+        workers = {LITERAL: stack.enter_context(_worker(_run_literally, choice, images, labels, None))}
+        if noise:
+            workers[f"{LITERAL}, 1 thread"] = stack.enter_context(_worker(_run_literally, choice, images, labels, 1))
+        for precision in dict.fromkeys((choice.precision, *precisions)):
+            other = replace(choice, precision=precision)
+            workers[f"mivos {precision}"] = stack.enter_context(_worker(_run, other, images, labels))
+        rows = _take_turns(workers, frames - 1, progress)
+    return InferenceReport(
+        model=choice.name,
+        frames=frames,
+        objects=objects,
+        height=height,
+        width=width,
+        threads=torch.get_num_threads(),
+        gflop=count_operations(part, height, width, objects, choice.name, shared=True) / 1e9,
+        literal_gflop=count_operations(part, height, width, objects, choice.name, shared=False) / 1e9,
+        matmul_gflops=matmul_gflops(),
+        rows=rows,
+    )
+
+
+def _take_turns(workers: dict[str, Connection], steps: int, progress: Report | None) -> tuple[InferenceRow, ...]:
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    equal, largest = dict.fromkeys(workers, 0.0), dict.fromkeys(workers, 0.0)
+    for step in range(steps):
+        wanted = np.empty(0)
+        for name, worker in workers.items():
+            spent, probs = _ask(worker, "next")
+            if name == LITERAL:
+                wanted = probs
+            seconds[name].append(spent)
+            equal[name] += float((probs.argmax(0) == wanted.argmax(0)).mean()) / steps
+            largest[name] = max(largest[name], float(np.abs(probs - wanted).max()))
+        if progress is not None:
+            progress(Progress("inference", step + 1, steps))
+    means = {name: float(np.mean(times[_WARM_UP:])) for name, times in seconds.items()}
+    peaks = {name: _ask(worker, "peak") for name, worker in workers.items()}
+    return tuple(
+        InferenceRow(name, means[name], means[LITERAL] / means[name], equal[name], largest[name], peaks[name])
+        for name in workers
+    )
+
+
+def _ask(worker: Connection, what: str) -> Any:
+    worker.send(what)
+    try:
+        answer = worker.recv()
+    except EOFError as error:
+        raise ModelError("a measuring process ended early", hint="is there memory enough? try --size 240") from error
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+@contextmanager
+def _worker(target: Any, *args: Any) -> Iterator[Connection]:
+    """A fresh process that answers "next" with (seconds, float32 [K + 1, H, W]) and "peak" with megabytes."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, target, *args), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.join(5)
+        process.terminate()
+
+
+def _serve(pipe: Connection, target: Any, *args: Any) -> None:
+    results: Iterator[np.ndarray] | None = None
+    try:
+        while True:
+            if pipe.recv() == "peak":
+                pipe.send(peak_rss_mb())
+                continue
+            results = target(*args) if results is None else results
+            begin = time.perf_counter()
+            probs = next(results)
+            pipe.send((time.perf_counter() - begin, probs))
+    except EOFError:
+        pass  # the measurement is over
+    except Exception as error:
+        pipe.send(error)
+
+
+def _run_literally(
+    choice: ModelChoice, images: list[np.ndarray], labels: np.ndarray, threads: int | None
+) -> Iterator[np.ndarray]:
+    torch.set_num_threads(threads or torch.get_num_threads())
+    part = registry.model_spec(choice.name).propagation
+    path = registry.assign(choice.name, choice.checkpoints)[registry.PROPAGATION]
+    network = part.build().eval()
+    network.load_state_dict(read_checkpoint(path))
+    return segment_literally(literal(network), images, labels)  # type: ignore[arg-type]
+
+
+def _run(choice: ModelChoice, images: list[np.ndarray], labels: np.ndarray) -> Iterator[np.ndarray]:
+    results = follow(Networks(choice), images.__getitem__, labels.shape, len(images), {0: labels})  # type: ignore[arg-type]
+    next(results)  # the given frame
+    return (item.probs for item in results)
+
+
+@contextmanager
+def _synthetic(part: registry.Part) -> Iterator[Path]:
+    """A weight file filled by the rule of `synthetic_weights`."""
+    with tempfile.TemporaryDirectory(prefix="mivos-inference-") as folder:
+        path = Path(folder) / f"{part.network}.pth"
+        torch.save(synthetic_state(_FILLS[part.network], part.build()), path)
+        yield path
+
+
+def count_operations(part: registry.Part, height: int, width: int, objects: int, model: str, *, shared: bool) -> float:
+    """Operations (two per multiplication and addition) of the networks per frame; memory reading is not counted.
+
+    Args:
+        shared: what objects have in common is computed once; otherwise for every object.
+    """
+    padding = Padding.of(height, width)
+    size = (height + padding.top + padding.bottom, width + padding.left + padding.right)
+    rules = registry.model_spec(model).rules
+    with torch.device("meta"):
+        network: Any = part.build().eval()
+        image, masks = torch.empty(1, 3, *size), torch.empty(objects if shared else 1, 1, *size)
+
+        with torch.no_grad():
+            query: Query = network.encode_key(image)
+        readout = torch.empty(len(masks), network.value_dim, size[0] // 16, size[1] // 16)
+
+        def count(method: str, *arguments: Any) -> float:
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                getattr(network, method)(*arguments)
+            return counter.get_total_flops()
+
+        repeated = 1 if shared else objects
+        memory = count("encode_memory", image, query, masks, masks) / (1 if rules.temporary else rules.every)
+        return count("encode_key", image) + repeated * (count("decode", readout, query, masks) + memory)

@@ -1,0 +1,135 @@
+"""Dense correspondences: where every position of a target image comes from in a source image.
+
+A propagation network's memory key of the source, with no object on it, is compared with the target's query key
+(Mask-Propagation's demonstration). Any map on the source grid can then be carried to the target. The grid has one
+position for 16 x 16 pixels of the padded image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipelines.networks.memory import BLOCK_BYTES, MemoryRules, affinity
+from pipelines.networks.protocol import PropagationNetwork
+from pipelines.stages.tensors import STRIDE, Padding, image_tensor
+from stores.errors import InputError, UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Correspondence:
+    """Similarity of two images of one size.
+
+    Attributes:
+        source, target: float [H * W, Ck] keys, rows of the grid one after another.
+        grid: (H, W); size: (height, width) of the images in pixels; rules: of the network's memory.
+    """
+
+    source: Tensor
+    target: Tensor
+    grid: tuple[int, int]
+    size: tuple[int, int]
+    rules: MemoryRules
+
+    def weights(self) -> np.ndarray:
+        """float32 [H * W of the source, H * W of the target], every column sums to 1. Large: use `transfer`."""
+        return torch.softmax(affinity(self.source, self.target, self.rules), dim=1).T.cpu().numpy()
+
+    def transfer(self, values: np.ndarray) -> np.ndarray:
+        """Carries maps from source to target, at most `BLOCK_BYTES` of weights at a time.
+
+        Args:
+            values: float [C, H, W] on the source grid.
+
+        Returns:
+            float32 [C, H, W] on the target grid.
+
+        Raises:
+            InputError: the maps are not on the grid.
+        """
+        if values.ndim != 3 or values.shape[1:] != self.grid:
+            got = f"the maps to transfer have shape {list(values.shape)}"
+            raise InputError(f"{got}, the grid is {list(self.grid)}", hint="give [channels, rows, columns]")
+        rows = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).flatten(1).T.to(self.source.device)
+        out = rows.new_empty(len(self.target), rows.shape[1])
+        block = max(1, BLOCK_BYTES // (4 * len(self.source)))
+        with torch.inference_mode():
+            for at in range(0, len(self.target), block):
+                similarity = affinity(self.source, self.target[at : at + block], self.rules)
+                out[at : at + block] = torch.softmax(similarity, dim=1) @ rows
+        return out.T.reshape(-1, *self.grid).cpu().numpy()
+
+    def mark(self, x: int, y: int) -> np.ndarray:
+        """The cell at a pixel of the source image as a map: float32 [1, H, W], one 1.
+
+        The padding's offset, half a cell at most, is not taken into account, as in the original.
+
+        Raises:
+            UsageError: the pixel is outside the image.
+        """
+        height, width = self.size
+        if not (0 <= x < width and 0 <= y < height):
+            hint = f"x is 0..{width - 1}, y is 0..{height - 1}"
+            raise UsageError(f"the point ({x}, {y}) is outside the {width}x{height} source image", hint=hint)
+        cell = np.zeros((1, *self.grid), np.float32)
+        cell[0, y // STRIDE, x // STRIDE] = 1
+        return cell
+
+    def at_pixels(self, values: np.ndarray) -> np.ndarray:
+        """Maps at the images' resolution: float [C, H, W] -> float32 [C, height, width], bilinear."""
+        maps = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None]
+        maps = F.interpolate(maps, scale_factor=float(STRIDE), mode="bilinear", align_corners=False)
+        return Padding.of(*self.size).remove(maps)[0].numpy()
+
+
+def correspond(
+    network: PropagationNetwork, rules: MemoryRules, source: np.ndarray, target: np.ndarray, device: str = "cpu"
+) -> Correspondence:
+    """Compares two images.
+
+    Args:
+        network: in eval mode and on `device`; STM is what this was made for. rules: similarity and scale of its keys.
+        source, target: uint8 [height, width, 3] RGB.
+
+    Raises:
+        InputError: the images differ in size.
+    """
+    if source.shape != target.shape:
+        (height, width), (other_height, other_width) = source.shape[:2], target.shape[:2]
+        raise InputError(
+            f"the source image is {width}x{height}, the target image {other_width}x{other_height}",
+            hint="resize one of them so that both have the same size",
+        )
+    size = (source.shape[0], source.shape[1])
+    padding = Padding.of(*size)
+    with torch.inference_mode():
+        first, second = (image_tensor(image, padding).to(device) for image in (source, target))
+        nothing = torch.zeros_like(first[:, :1])
+        key, _ = network.encode_memory(first, network.encode_key(first), nothing, nothing)
+        query = network.encode_key(second).key
+        rows = [x[0].flatten(1).T.contiguous() for x in (key, query)]
+    return Correspondence(rows[0], rows[1], (query.shape[-2], query.shape[-1]), size, rules)
+
+
+def relative(values: np.ndarray) -> np.ndarray:
+    """Divides maps by their largest value, for display."""
+    return values / (values.max() + 1e-6)
+
+
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Shows a map in red over an image.
+
+    Args:
+        image: uint8 [height, width, 3] RGB; heat: float [height, width], full from 0.5 on.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    strength = np.minimum(2 * heat, 1)[..., None]
+    red = np.array([255.0, 0.0, 0.0])
+    mixed = image * (1 - strength) * 0.7 + image * strength * 0.3 + red * strength * 0.7
+    return mixed.clip(0, 255).astype(np.uint8)
