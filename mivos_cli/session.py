@@ -105,10 +105,11 @@ def decode(
         typer.Option(
             "--prob-bits",
             help="Bits of a stored probability.",
-            show_default="8",
+            show_default="what the model needs",
             rich_help_panel="Video",
         ),
     ] = None,
+    model: Model = "nano",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -118,7 +119,7 @@ def decode(
         from pipelines import flow
 
         bits = int(prob_bits) if prob_bits else None
-        return flow.decode(source, session, size=size or None, prob_bits=bits, progress=progress)
+        return flow.decode(source, session, size=size or None, prob_bits=bits, model=model, progress=progress)
 
     _run_stage(work, json=json, verbose=verbose)
 

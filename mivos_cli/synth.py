@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mivos_cli.options import Checkpoint, DataRoot, Device, Engine, Model, choose
+from mivos_cli.options import Checkpoint, DataRoot, Device, Engine, Model, Precision, choose
 from mivos_cli.output import Json, Output, Verbose, path_lines
 from stores.errors import UsageError
 
@@ -34,6 +34,7 @@ def gen_fusion(
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -51,7 +52,7 @@ def gen_fusion(
         written = generate_fusion(
             clips,
             output,
-            networks(choose(model, checkpoint, device, engine)),
+            networks(choose(model, checkpoint, device, engine, precision)),
             separation=separation,
             reach=reach,
             size=size,

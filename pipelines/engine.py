@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from pipelines import compiled
 from pipelines.allocator import keep_freed_memory
 from pipelines.networks import registry, winograd
-from pipelines.networks.memory import MemoryRules
 from pipelines.networks.protocol import Query
+from pipelines.networks.reading import MemoryRules
 from stores.errors import ModelError, UsageError
 
 ENGINES = ("auto", "torch", "winograd", "openvino")
@@ -72,7 +72,7 @@ def pick_device(device: str | None = None) -> torch.device:
     return chosen
 
 
-class Part(nn.Module):
+class Method(nn.Module):
     """One method of a network as a module of its own, with flat tensors in and out."""
 
     def __init__(self, network: nn.Module, method: str) -> None:
@@ -114,18 +114,18 @@ def choose_engine(wanted: str, device: torch.device, precision: str, preferred: 
         raise UsageError(f"the {wanted} engine runs on the CPU", hint="add --device cpu, or drop --engine")
     if wanted == "winograd" and precision != "float32":
         raise UsageError("the winograd engine computes in float32", hint="drop --engine or --precision")
-    missing = {"winograd": not winograd.available(), "openvino": not compiled.available()}
-    if missing.get(wanted, False):
+    there = {"winograd": winograd.available, "openvino": compiled.available}
+    if wanted in there and not there[wanted]():
         package = "numba" if wanted == "winograd" else "openvino"
-        raise ModelError(f"the package {package} is not installed", hint=f"pip install {package}")
+        raise ModelError(f"the package {package} is not installed or does not work here", hint=f"pip install {package}")
     if wanted != "auto" or not on_cpu:
         return "torch" if wanted == "auto" else wanted
     if precision == "bfloat16":
-        if compiled.has_bfloat16():
-            return "openvino"
-        log.warning("this CPU has no bfloat16 instructions: float32 is much faster here")
-        return "torch"
-    return "torch" if missing[preferred] else preferred
+        if not compiled.has_bfloat16():
+            log.warning("this CPU has no bfloat16 instructions: float32 is much faster here")
+            return "torch"
+        return "openvino" if compiled.available() else "torch"
+    return preferred if there[preferred]() else "torch"
 
 
 class Runner:
@@ -157,7 +157,7 @@ class Runner:
             moved = [t.to(self.device, non_blocking=True) for t in tensors]
             moved = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in moved]
             with self._mode():
-                results = Part(self.network, method)(*moved)
+                results = Method(self.network, method)(*moved)
             return tuple(result.float() for result in results)
 
     def _mode(self) -> AbstractContextManager:
@@ -171,18 +171,19 @@ class Runner:
         key = (method, tuple(tuple(t.shape) for t in tensors))
         if key not in self._calls:
             try:
-                part = Part(self.network, method)
+                part = Method(self.network, method)
                 self._calls[key] = compiled.Call(part, tensors, self.identity + repr(key), self.precision)
             except Exception as error:
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 if self.insist:
-                    raise ModelError(f"OpenVINO cannot run {method}: {error}", hint="use --engine torch") from error
-                log.warning("OpenVINO cannot run %s (%s); PyTorch is used instead", method, error)
+                    raise ModelError(f"OpenVINO cannot run {method}: {reason}", hint="use --engine torch") from error
+                log.warning("OpenVINO cannot run %s (%s); PyTorch is used instead", method, reason)
                 self._calls[key] = None
         return self._calls[key]
 
 
 class Networks:
-    """The three networks of a model, ready to run. Built once for each choice."""
+    """The three networks of a model, ready to run; each is loaded when it is first needed."""
 
     def __init__(self, choice: str | ModelChoice = "nano") -> None:
         keep_freed_memory()
@@ -250,7 +251,11 @@ class Networks:
         return torch.sigmoid(logits)
 
 
-@lru_cache(maxsize=2)
 def networks(choice: str | ModelChoice = "nano") -> Networks:
     """`Networks`, shared by calls with the same choice."""
+    return _networks(ModelChoice.of(choice))
+
+
+@lru_cache(maxsize=2)
+def _networks(choice: ModelChoice) -> Networks:
     return Networks(choice)

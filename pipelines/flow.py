@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipelines.engine import ModelChoice, Networks, networks
+from pipelines.networks.registry import model_spec
 from pipelines.requests import Request, mask_requests, scribble_requests
 from pipelines.rounds import INTERACTED, PROPAGATED, Progress, Report, Round, RoundState
 from pipelines.stages import encode as encode_stage
@@ -71,13 +72,14 @@ class SegmentReport:
 
 
 def decode(
-    source: Path, session: Path, *, size: int | None = 480, prob_bits: int | None = None, progress: Report | None = None
-) -> StageReport:
+    source: Path, session: Path, *, size: int | None = 480, prob_bits: int | None = None, model: Model = "nano",
+    progress: Report | None = None,
+) -> StageReport:  # fmt: skip
     """Reads a video or image folder into a session, or goes on with an interrupted decode.
 
     Args:
         size: shorter side of the working size in pixels, never enlarged; None keeps the source's.
-        prob_bits: 8 or 16 bits for each stored probability; 8 when None.
+        prob_bits: 8 or 16 bits for each stored probability; None: what `model` needs.
 
     Raises:
         VideoError: the source cannot be used. UsageError: the session is of another source or size.
@@ -94,8 +96,9 @@ def decode(
                 f"session {session} holds {was}, not {source} at {width} x {height}", hint="use another --session"
             )
     else:
+        bits = prob_bits or model_spec(ModelChoice.of(model).name).prob_bits
         border = Padding.of(height, width).sides  # what networks say about it enters later frames
-        store = Session.create(session, info, height=height, width=width, prob_bits=prob_bits or 8, border=border)
+        store = Session.create(session, info, height=height, width=width, prob_bits=bits, border=border)
     with store:
         if store.decoded:
             return StageReport("decode", store.num_frames, time.monotonic() - started, skipped=True)
@@ -128,7 +131,9 @@ def interact(
         for request in _requests(store, scribbles, masks, snap):
             if request.digest in _done(store):
                 continue
-            state = work.unfinished()
+            begun = store.unfinished()
+            # only its mask would be lost, which this command makes anew
+            state = work.unfinished(restart=begun is not None and begun["stage"] == INTERACTED)
             if state is not None and state.digest == request.digest:
                 return StageReport("interact", 1, time.monotonic() - started, skipped=True)
             if state is not None:
@@ -212,11 +217,10 @@ def segment(
     if (scribbles is None) == (masks is None):
         raise UsageError("give either scribbles or masks", hint="--scribbles FILE.json, or --masks FILE.png|FOLDER")
     # broken files and missing weights are reported before any work
-    count = 1 if scribbles is None else len(read_scribbles(scribbles).interactions)
     path = session or out / "session"
-    several = count > 1 or (masks is not None and masks.is_dir()) or Session.exists(path)
+    several = scribbles is not None and len(read_scribbles(scribbles).interactions) > 1
     nets.check("propagation", *(("s2m",) if scribbles else ()), *(("fusion",) if fusion and several else ()))
-    stages = [decode(source, path, size=size, prob_bits=nets.spec.prob_bits, progress=progress)]
+    stages = [decode(source, path, size=size, model=model, progress=progress)]
     with Session.open(path, write=True) as store:
         for _ in _requests(store, scribbles, masks, snap):  # all must be readable before the first is done
             pass
@@ -241,8 +245,10 @@ def _rounds(
     for request in requests:
         if request.digest in _done(store):
             continue
+        if fusion and store.rounds:
+            nets.check("fusion")
         work = work or Round(store, nets, fusion=fusion, report=count)
-        state = work.unfinished()
+        state = work.unfinished(restart=True)
         if state is not None and (state.digest != request.digest or not (state.chained or state.stage == INTERACTED)):
             store.rollback()
             state = None

@@ -187,7 +187,7 @@ def verify(names: Sequence[str] = ()) -> tuple[Verified, ...]:
             problem = str(error)
         if wanted is not None and digest != wanted:
             problem = f"SHA-256 is {digest[:16]}..., not {wanted[:16]}...: the file has changed"
-        if problem is None:
+        if problem is None and _recorded(file) is None:
             _record(file, digest)
         results.append(Verified(name, str(file), digest, problem))
     return tuple(results)

@@ -7,6 +7,7 @@ where it was and ends with the masks of an uninterrupted one.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +28,7 @@ from stores.errors import StoreError, UsageError
 from stores.session import RoundRecord, Session
 
 CHECKPOINT_SECONDS = 20.0
-INTERACTED, PROPAGATING, PROPAGATED, FUSING = "interacted", "propagating", "propagated", "fusing"
+INTERACTED, PROPAGATING, PROPAGATED = "interacted", "propagating", "propagated"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+log = logging.getLogger("mivos")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Round:
         self.report = report or (lambda progress: None)
         self.settings = {**networks.facts(), "fusion": fusion}
         self.size = session.result_size
+        if session.prob_bits < networks.spec.prob_bits:
+            log.warning(
+                "%s keeps %d bits of a probability, model %s is made for %d: see `mivos decode --model`",
+                session.path, session.prob_bits, networks.spec.name, networks.spec.prob_bits,
+            )  # fmt: skip
         self._read_frame = lru_cache(maxsize=4)(session.frame)  # propagation and fusion read the same frame
 
     # ---- interact
@@ -93,6 +100,9 @@ class Round:
         session.begin_round()
         known = session.num_objects
         session.add_object_ids(request.ids)
+        if not session.num_objects:
+            session.rollback()
+            raise UsageError("no object is marked yet, only background", hint="mark an object with an id from 1 on")
         number = {object_id: k for k, object_id in enumerate(session.object_ids, start=1)}
         number[0] = 0
         if request.kind == "scribbles":
@@ -120,22 +130,38 @@ class Round:
         self.report(Progress("interact", 1, 1))
         return state
 
-    def unfinished(self) -> RoundState | None:
-        """Goes on with the session's unfinished round, if there is one made with the same settings."""
+    def unfinished(self, *, restart: bool = False) -> RoundState | None:
+        """The session's unfinished round, if there is one; this object goes on with it.
+
+        Args:
+            restart: drop, with a warning, a round that was begun with other networks or options.
+
+        Raises:
+            UsageError: there is such a round, and it is not to be dropped.
+        """
         progress = self.session.resume_round()
         if progress is None:
             return None
         state = RoundState.from_json(progress)
-        if state.settings != self.settings:
+        difference = _first_difference(state.settings, self.settings)
+        if difference is not None and restart:
+            log.warning("the unfinished round was begun with other settings (%s); it starts again", difference)
             self.session.rollback()
             return None
-        return state
+        if difference is not None:
+            raise UsageError(
+                f"{self.session.path}: the unfinished round was begun with other settings ({difference})",
+                hint="finish it with the options it was begun with; `mivos segment` begins it again",
+            )
+        # a stage may know of weights that the stage before had no use for
+        weights = {**state.settings["weights"], **self.settings["weights"]}
+        return replace(state, settings={**self.settings, "weights": weights})
 
     # ---- propagate
 
     def propagate(self, state: RoundState, *, chained: bool) -> RoundState:
         """Runs the round's passes; with `chained` fusion follows frame by frame, else the result stays pending."""
-        if state.stage == PROPAGATED or state.stage == FUSING:
+        if state.stage == PROPAGATED:
             return state
         if state.stage == PROPAGATING and state.chained != chained:
             raise UsageError(
@@ -212,13 +238,10 @@ class Round:
 
     def fuse(self, state: RoundState) -> RoundState:
         """Fuses a pending propagated result with the previous round's (stage by stage use)."""
-        if state.stage == PROPAGATED and state.chained:
-            return state
         started = time.monotonic()
         session, padding = self.session, Padding.of(*self.size)
         mask = self._mask(state)
         runs = plan_passes(state.frame, session.num_frames, self._interacted(), new_objects=self._new(state))
-        image = self._read_frame(state.frame)
         propagator = Propagator(
             self.networks, self._read_frame, self.size, session.num_objects, self._anchors(state)[-1:]
         )
@@ -239,7 +262,7 @@ class Round:
                 session.write_probs(index, new)
                 done += 1
                 self.report(Progress("fuse", done, total))
-        return replace(state, stage=FUSING, seconds=self._spent(state, "fuse", started))
+        return replace(state, seconds=self._spent(state, "fuse", started))
 
     # ---- commit
 
@@ -255,7 +278,7 @@ class Round:
             frame=state.frame,
             objects=state.drawn,
             strokes=state.strokes,
-            model={**self.settings, "digest": state.digest, "known": session.num_objects},
+            model={**state.settings, "digest": state.digest, "known": session.num_objects},
             stages=("interact", "propagate", "fuse") if self.fusion else ("interact", "propagate"),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds={stage: round(seconds, 3) for stage, seconds in state.seconds.items()},
@@ -286,6 +309,8 @@ class Round:
         repeated = self.networks.rules.keep_repeated
         for number, record in enumerate(self.session.rounds, start=1):
             probs = self.session.interaction(number)
+            if probs is None:  # a session of version 1 keeps it as the frame's result only
+                probs = self.session.probs(record.frame, border=True)
             if probs is not None and (repeated or record.frame != state.frame):
                 anchors.append(Anchor(record.frame, probs[1:], int(record.model["known"])))
         if not repeated:
@@ -295,3 +320,13 @@ class Round:
     @staticmethod
     def _spent(state: RoundState, stage: str, started: float) -> dict[str, float]:
         return {**state.seconds, stage: state.seconds.get(stage, 0.0) + time.monotonic() - started}
+
+
+def _first_difference(begun: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """What differs between two settings, in words. Weights count where both sides know them."""
+    for key in begun.keys() | now.keys():
+        if key != "weights" and begun.get(key) != now.get(key):
+            return f"{key}: {begun.get(key)}, now {now.get(key)}"
+    old, new = begun.get("weights", {}), now.get("weights", {})
+    part = next((part for part in old.keys() & new.keys() if old[part] != new[part]), None)
+    return None if part is None else f"other weights of the {part} network"

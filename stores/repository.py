@@ -20,7 +20,7 @@ import zarr
 from stores.arrays import Tree, sealed
 from stores.errors import MivosError, StorageFullError, StoreError
 
-VERSION = 1  # of the layout; larger numbers are refused
+VERSION = 2  # of the layout; larger numbers are refused. 2: results may have a border
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 SPLIT_FRAMES = 256  # frames per manifest file: a commit rewrites only the manifests of the frames it touched
@@ -78,7 +78,7 @@ def build_repository(
         os.chmod(temporary, folder.parent.stat().st_mode & 0o777)  # mkdtemp would keep other users out
         state = {
             "format": "mivos-session",
-            "version": VERSION,
+            "version": VERSION if any(border) else 1,
             "source": json.loads(json.dumps(source)),  # tuples become lists, as they will when read back
             "height": height,
             "width": width,

@@ -84,7 +84,11 @@ class SessionResults(SessionContents):
         return arrays.restore(planes if border else self._without_border(planes))
 
     def mask(self, index: int, *, border: bool = False) -> np.ndarray | None:
-        """Label map uint8 [H, W], the argmax of `probs`; None if the frame was not computed."""
+        """Label map uint8 [H, W], the argmax of `probs`; None if the frame was not computed.
+
+        Args:
+            border: of `result_size` instead of the frame's.
+        """
         if border:
             planes = self._read_planes(PROBS, index)
             return None if planes is None else arrays.label(planes)

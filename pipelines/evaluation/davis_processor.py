@@ -34,6 +34,8 @@ class DavisProcessor:
             session: decoded, without rounds, open for writing; num_objects: K, objects are 1..K;
             padded_raster: draw strokes on the padded canvas as the authors' evaluation does (see `interact_strokes`).
         """
+        if session.border != Padding.of(session.height, session.width).sides:
+            raise UsageError(f"{session.path}: results have no border", hint="decode the sequence again")
         self.session, self.num_objects, self.padded_raster = session, num_objects, padded_raster
         self.schedule = tuple(schedule)
         self.count = 0

@@ -7,6 +7,7 @@ that a noisy machine slows all of them alike; ratios are what to look at.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from pipelines.evaluation.literal import literal, segment_literally
 from pipelines.evaluation.speed import blobs, default_video, matmul_gflops, peak_rss_mb, read_at_size
 from pipelines.networks import registry
 from pipelines.networks.protocol import Query
+from pipelines.networks.recognise import adapt
 from pipelines.networks.synthetic_weights import synthetic_state
 from pipelines.rounds import Progress, Report
 from pipelines.stages.follow import follow
@@ -118,6 +120,8 @@ def compare_inference(
         raise VideoError(f"{source or default_video()}: has {len(images)} frames, {frames} are needed")
     height, width = images[0].shape[:2]
     labels = blobs(height, width, objects)
+    if choice.checkpoints and registry.PROPAGATION not in registry.assign(choice.name, choice.checkpoints):
+        raise UsageError(f"no file given holds the network {part.network!r}", hint="add --checkpoint with it")
     with ExitStack() as stack:
         if not choice.checkpoints:
             choice = replace(choice, checkpoints=(stack.enter_context(_synthetic(part)),))
@@ -144,7 +148,8 @@ def compare_inference(
 
 def _take_turns(workers: dict[str, Connection], steps: int, progress: Report | None) -> tuple[InferenceRow, ...]:
     seconds: dict[str, list[float]] = {name: [] for name in workers}
-    equal, largest = dict.fromkeys(workers, 0.0), dict.fromkeys(workers, 0.0)
+    equal: dict[str, list[float]] = {name: [] for name in workers}
+    largest = dict.fromkeys(workers, 0.0)
     for step in range(steps):
         wanted = np.empty(0)
         for name, worker in workers.items():
@@ -152,14 +157,16 @@ def _take_turns(workers: dict[str, Connection], steps: int, progress: Report | N
             if name == LITERAL:
                 wanted = probs
             seconds[name].append(spent)
-            equal[name] += float((probs.argmax(0) == wanted.argmax(0)).mean()) / steps
+            equal[name].append(float((probs.argmax(0) == wanted.argmax(0)).mean()))
             largest[name] = max(largest[name], float(np.abs(probs - wanted).max()))
         if progress is not None:
             progress(Progress("inference", step + 1, steps))
     means = {name: float(np.mean(times[_WARM_UP:])) for name, times in seconds.items()}
     peaks = {name: _ask(worker, "peak") for name, worker in workers.items()}
     return tuple(
-        InferenceRow(name, means[name], means[LITERAL] / means[name], equal[name], largest[name], peaks[name])
+        InferenceRow(
+            name, means[name], means[LITERAL] / means[name], float(np.mean(equal[name])), largest[name], peaks[name]
+        )
         for name in workers
     )
 
@@ -189,9 +196,11 @@ def _worker(target: Any, *args: Any) -> Iterator[Connection]:
         ours.close()
         process.join(5)
         process.terminate()
+        process.join()
 
 
 def _serve(pipe: Connection, target: Any, *args: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to tell about
     results: Iterator[np.ndarray] | None = None
     try:
         while True:
@@ -215,7 +224,7 @@ def _run_literally(
     part = registry.model_spec(choice.name).propagation
     path = registry.assign(choice.name, choice.checkpoints)[registry.PROPAGATION]
     network = part.build().eval()
-    network.load_state_dict(read_checkpoint(path))
+    network.load_state_dict(adapt(read_checkpoint(path), part.network, path))
     return segment_literally(literal(network), images, labels)  # type: ignore[arg-type]
 
 

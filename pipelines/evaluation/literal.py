@@ -2,7 +2,7 @@
 
 Nothing here is for use: every object goes through every layer, BatchNorm is not folded, the affinity matrix is dense
 and stays dense when it is multiplied with the values, memory is concatenated at each step, tensors are NCHW float32.
-What it shares with the fast path is the layers' weights, padding, and soft aggregation.
+What it shares with the fast path: the layers and their weights, the ResNets and CBAM, padding, and soft aggregation.
 """
 
 from __future__ import annotations
@@ -40,10 +40,8 @@ class LiteralSTM:
 
     def memorise(self, image: Tensor, query: tuple[Tensor, ...], masks: Tensor) -> Memory:
         """[1, 3, h, w] and [K, 1, h, w] -> one frame of memory."""
-        net, count = self.network, masks.shape[0]
-        others = torch.stack([sum((masks[j] for j in range(count) if j != i), masks[0] * 0) for i in range(count)])
-        planes = torch.cat([image.expand(count, -1, -1, -1), masks, others], dim=1)
-        features = net.mask_rgb_encoder(planes)[-1]
+        net = self.network
+        features = net.mask_rgb_encoder(_planes(image, masks))[-1]
         return net.kv_m_f16.key_proj(features)[:, :, None], net.kv_m_f16.val_proj(features)[:, :, None]
 
     def affinity(self, keys: Tensor, query: Tensor) -> Tensor:
@@ -85,18 +83,21 @@ class LiteralSTCN(LiteralSTM):
         return self.net.key_proj.key_proj(f16), self.net.key_comp(f16), f8, f4, f16
 
     def memorise(self, image: Tensor, query: tuple[Tensor, ...], masks: Tensor) -> Memory:
-        net, count = self.net, masks.shape[0]
-        others = torch.stack([sum((masks[j] for j in range(count) if j != i), masks[0] * 0) for i in range(count)])
-        planes = torch.cat([image.expand(count, -1, -1, -1), masks, others], dim=1)
-        features = net.value_encoder(planes)[-1]
-        fuser = net.value_encoder.fuser
-        x = _residual(fuser.block1, torch.cat([features, query[4].expand(count, -1, -1, -1)], dim=1))
+        features = self.net.value_encoder(_planes(image, masks))[-1]
+        fuser = self.net.value_encoder.fuser
+        x = _residual(fuser.block1, torch.cat([features, query[4].expand(len(masks), -1, -1, -1)], dim=1))
         return query[0][:, :, None], _residual(fuser.block2, x + fuser.attention(x))[:, :, None]
 
     def affinity(self, keys: Tensor, query: Tensor) -> Tensor:
         flat, rows = keys.flatten(2).transpose(1, 2), query.flatten(2)
         norms = flat.square().sum(2, keepdim=True), rows.square().sum(1, keepdim=True)
         return (2 * (flat @ rows) - norms[0] - norms[1]) / math.sqrt(query.shape[1])
+
+
+def _planes(image: Tensor, masks: Tensor) -> Tensor:
+    """Image, own mask and the sum of the others' of every object: [K, 5, h, w]."""
+    others = [sum((m for j, m in enumerate(masks) if j != i), torch.zeros_like(masks[0])) for i in range(len(masks))]
+    return torch.cat([image.expand(len(masks), -1, -1, -1), masks, torch.stack(others)], dim=1)
 
 
 def _residual(block: ResidualBlock, x: Tensor) -> Tensor:

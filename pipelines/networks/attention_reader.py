@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.networks.blocks import KeyProjection
-from pipelines.networks.memory import MemoryRules, difference_attention
+from pipelines.networks.reading import MemoryRules, difference_attention
 from pipelines.networks.resnet import image_encoder
 from pipelines.networks.stcn import STCN
 from pipelines.networks.stm import STMEncoders

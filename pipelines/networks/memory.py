@@ -1,111 +1,16 @@
 """Space-time memory: what past frames knew, read by similarity to the present one.
 
-Oh et al., ICCV 2019; top-k reading: Cheng et al. (MiVOS), CVPR 2021, section 3.2. The bank hides whether keys belong
-to a frame (STCN form) or to an object (STM form), and that objects may have appeared at different times.
+The bank hides whether keys belong to a frame (STCN form) or to an object (STM form), and that objects may have
+appeared at different times.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK_BYTES = 64 * 2**20  # affinities are made for so many query positions at once
-
-
-@dataclass(frozen=True)
-class MemoryRules:
-    """How a propagation network uses memory.
-
-    Attributes:
-        top_k: memory positions that each query position reads; None reads all.
-        every: frames between permanent memory frames.
-        temporary: whether the previous frame is always in memory too.
-        max_permanent: permanent frames that are kept, the latest ones; None keeps all.
-        shared_keys: keys belong to a frame (True) or to an object.
-        similarity: "l2" (negative squared distance) or "dot".
-        scale_dim: similarity is divided by its square root.
-        keep_repeated: a frame marked in two rounds counts with both masks (the authors) or with the later one only.
-        kernel_sigma: kernelised reading (Seong et al., ECCV 2020) with this width in feature positions: a memory
-            position counts less the farther a query position is from the one that is most similar to it. None: off.
-    """
-
-    top_k: int | None = 20
-    every: int = 5
-    temporary: bool = False
-    max_permanent: int | None = None
-    shared_keys: bool = True
-    similarity: str = "l2"
-    scale_dim: int = 64
-    kernel_sigma: float | None = None
-    keep_repeated: bool = False
-
-
-def affinity(memory: Tensor, query: Tensor, rules: MemoryRules, norms: Tensor | None = None) -> Tensor:
-    """Similarity of every query position to every memory position.
-
-    Args:
-        memory: [N, Ck]; query: [M, Ck]; norms: [N] squared lengths of `memory`, if already known.
-
-    Returns:
-        [M, N] float, without the term that is constant for a query position (it cancels in the softmax).
-    """
-    scale = rules.scale_dim**-0.5
-    if rules.similarity == "dot":
-        return (query * scale) @ memory.T
-    norms = memory.square().sum(1) if norms is None else norms
-    return torch.addmm(norms[None], query, memory.T, beta=-scale, alpha=2 * scale)
-
-
-def read_top_k(similarity: Tensor, values: Tensor, top_k: int | None) -> Tensor:
-    """Weighted mean of values: softmax over the k most similar positions, the others exactly zero.
-
-    Args:
-        similarity: [M, N]; values: [N, C].
-
-    Returns:
-        [M, C].
-    """
-    if top_k is None or top_k >= similarity.shape[1]:
-        return torch.softmax(similarity, dim=1) @ values
-    best, index = torch.topk(similarity, top_k, dim=1, sorted=False)  # (M, k)
-    # gathers k rows for each query position instead of multiplying by a mostly empty [M, N] matrix
-    return F.embedding_bag(index, values, per_sample_weights=torch.softmax(best, dim=1), mode="sum")
-
-
-def best_positions(memory: Tensor, query: Tensor, rules: MemoryRules, norms: Tensor | None, block: int) -> Tensor:
-    """The query position most similar to every memory position, [N] int32; arguments as in `affinity`.
-
-    `block` query positions are compared at once.
-    """
-    highest = memory.new_full((memory.shape[0],), float("-inf"))
-    best = torch.zeros(memory.shape[0], dtype=torch.int32, device=memory.device)
-    for at in range(0, query.shape[0], block):
-        rows = query[at : at + block]
-        similarity = affinity(memory, rows, rules, norms)
-        if rules.similarity == "l2":  # the omitted term differs between query positions
-            similarity -= rows.square().sum(1, keepdim=True) * rules.scale_dim**-0.5
-        value, index = similarity.max(dim=0)
-        better = value > highest
-        highest = torch.where(better, value, highest)
-        best = torch.where(better, index.to(best.dtype) + at, best)
-    return best
-
-
-def log_kernel(best: Tensor, positions: Tensor, width: int, sigma: float) -> Tensor:
-    """Logarithm of a Gaussian around the best query position of every memory position.
-
-    Args:
-        best: [N] int; positions: [M] int, both indices into a map of this width.
-
-    Returns:
-        [M, N] float, to be added to the similarity: a sum cannot underflow as the product of exponentials can.
-    """
-    distance = ((positions // width)[:, None] - (best // width)[None]).to(torch.float32).square_()
-    distance += ((positions % width)[:, None] - (best % width)[None]).to(torch.float32).square_()
-    return distance.mul_(-0.5 / sigma**2)
+from pipelines.networks.reading import BLOCK_BYTES, MemoryRules, affinity, best_positions, log_kernel, read_top_k
 
 
 class MemoryBank:
@@ -293,29 +198,3 @@ class MemoryBank:
         self._keys = F.pad(self._keys, (0, 0, 0, more))
         self._norms = F.pad(self._norms, (0, more))
         self._values = F.pad(self._values, (0, 0, 0, more))
-
-
-def difference_attention(
-    memory_key: Tensor, query_key: Tensor, positive: Tensor, negative: Tensor, rules: MemoryRules
-) -> Tensor:
-    """Carries a mask difference from the interacted frame to another frame (MiVOS, section 3.3).
-
-    Args:
-        memory_key: [G, Ck, H, W] of the interacted frame; query_key: [1, Ck, H, W] of the other frame;
-        positive, negative: [K, 1, h, w] what the interaction added and removed, 0..1.
-
-    Returns:
-        [K, 2, h, w]: positive channel first. Full softmax over memory positions, no top-k.
-    """
-    height, width = query_key.shape[-2:]
-    size = positive.shape[-2:]
-    difference = F.interpolate(torch.cat([positive, negative], dim=1), size=memory_key.shape[-2:], mode="area")
-    difference = difference.flatten(2)  # (K, 2, N)
-    query = query_key[0].flatten(1).T
-    carried = []
-    for group, key in enumerate(memory_key):
-        weights = torch.softmax(affinity(key.flatten(1).T, query, rules), dim=1)  # (M, N)
-        of_group = difference if rules.shared_keys else difference[group : group + 1]
-        carried.append(of_group @ weights.T)  # (K, 2, M)
-    maps = torch.cat(carried).unflatten(2, (height, width))
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

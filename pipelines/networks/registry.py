@@ -6,7 +6,6 @@ with its `MemoryRules`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,21 +15,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.models import installed, needed
 from pipelines.networks.fusion import FusionNet
-from pipelines.networks.memory import MemoryRules
 from pipelines.networks.nano import NanoFusion, NanoPropagation
 from pipelines.networks.nano_s2m import NanoS2M
+from pipelines.networks.reading import MemoryRules
 from pipelines.networks.recognise import adapt, recognise
 from pipelines.networks.resnet import fold_batch_norm
 from pipelines.networks.s2m import S2M
 from pipelines.networks.stcn import STCN
 from pipelines.networks.stm import STM
-from stores.checkpoints import read_checkpoint
+from stores.checkpoints import read_checkpoint, sha256
 from stores.errors import ModelError, UsageError
 
 WEIGHTS = Path(__file__).parent / "weights"
-PARTS = PROPAGATION, INTERACTION, FUSION = ("propagation", "s2m", "fusion")
+PART_NAMES = PROPAGATION, INTERACTION, FUSION = ("propagation", "s2m", "fusion")
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,15 @@ class ModelSpec:
 
 
 STM_RULES = MemoryRules(
-    top_k=50, every=5, temporary=True, shared_keys=False, similarity="dot", scale_dim=128, keep_repeated=True
+    top_k=50,
+    every=5,
+    temporary=True,
+    shared_keys=False,
+    similarity="dot",
+    scale_dim=STM.key_scale_dim,
+    keep_repeated=True,
 )
-STCN_RULES = MemoryRules(top_k=20, every=5, scale_dim=64, keep_repeated=True)
+STCN_RULES = MemoryRules(top_k=20, every=5, scale_dim=STCN.key_scale_dim, keep_repeated=True)
 _S2M, _FUSION = Part(S2M, "s2m"), Part(FusionNet, "fusion")
 
 MODELS: dict[str, ModelSpec] = {
@@ -120,11 +124,13 @@ def assign(model: str, checkpoints: Sequence[Path]) -> dict[str, Path]:
         UsageError: a file holds no part of this model, or two hold the same. ModelError: a file cannot be used.
     """
     spec, found = model_spec(model), dict[str, Path]()
-    parts = {spec.part(name).network: name for name in PARTS}
+    parts = {spec.part(name).network: name for name in PART_NAMES}
     for path in checkpoints:
         network = recognise(read_checkpoint(path), path)
         if network not in parts:
-            users = [other.name for other in MODELS.values() if any(other.part(p).network == network for p in PARTS)]
+            users = [
+                other.name for other in MODELS.values() if any(other.part(p).network == network for p in PART_NAMES)
+            ]
             raise UsageError(
                 f"{path} holds the network {network!r}, which model {model!r} does not use",
                 hint=f"add --model {' or '.join(users)}" if users else "leave it out",
@@ -142,6 +148,9 @@ def weight_file(model: str, part: str, given: Path | None = None) -> Path:
     Raises:
         ModelError: there is none.
     """
+    from pipelines.known_checkpoints import PARTS
+    from pipelines.models import installed  # with what it takes to download; training does without
+
     spec = model_spec(model)
     if given is not None:
         return given
@@ -150,15 +159,13 @@ def weight_file(model: str, part: str, given: Path | None = None) -> Path:
     if path is None or not path.is_file():
         if shipped:
             raise ModelError(f"the weights {shipped} of model {model!r} are missing", hint="reinstall mivos")
-        name = dict(zip(PARTS, needed(model), strict=True))[part]
         raise ModelError(
             f"model {model!r} has no weights for its {part} network here",
-            hint=f"mivos models download {name}, mivos models import FILE, or --checkpoint FILE",
+            hint=f"mivos models download {PARTS[model][part]}, mivos models import FILE, or --checkpoint FILE",
         )
     return path
 
 
-@lru_cache(maxsize=6)
 def load_network(model: str, part: str, given: Path | None = None, *, fold: bool = True) -> nn.Module:
     """The network `part` ("propagation", "s2m" or "fusion") of a model with its weights, on CPU, in eval mode.
 
@@ -180,19 +187,19 @@ def load_network(model: str, part: str, given: Path | None = None, *, fold: bool
 def weights_digest(model: str, part: str, given: Path | None = None) -> str:
     """SHA-256 of the weight file of a part, hexadecimal."""
     path = weight_file(model, part, given)
-    return _digest(path, path.stat().st_mtime_ns)
+    status = path.stat()
+    return _digest(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=16)
-def _digest(path: Path, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(path: Path, modified: int, size: int) -> str:
+    return sha256(path)
 
 
 def facts(model: str, given: dict[str, Path]) -> dict[str, Any]:
     """What a round's log keeps of a model: its name, rules and the digests of the weights that are there."""
     rules, digests = model_spec(model).rules, {}
-    for part in PARTS:
+    for part in PART_NAMES:
         try:
             digests[part] = weights_digest(model, part, given.get(part))[:16]
         except ModelError:

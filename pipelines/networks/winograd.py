@@ -10,7 +10,7 @@ Transformed weights take 4 (t = 4) or 7 (t = 6) times the memory of the weights,
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,24 +32,31 @@ _FILTER4 = ((2, 0, 0), (-2 / 3, -2 / 3, -2 / 3), (2 / 3, -2 / 3, 2 / 3), (2 / 15
 _FILTER6 = ((-4, 0, 0), (-8 / 9, -8 / 9, -8 / 9), (-8 / 9, 8 / 9, -8 / 9), (4 / 45, 8 / 45, 16 / 45),
             (4 / 45, -8 / 45, 16 / 45), (128 / 45, 64 / 45, 32 / 45), (128 / 45, -64 / 45, 32 / 45),
             (0, 0, 4))  # fmt: skip
+log = logging.getLogger("mivos")
 _state = threading.local()
 _lock = threading.Lock()  # not every threading layer of the compiled loops takes two callers at once
 
 
 @lru_cache(maxsize=1)
 def available() -> bool:
-    """Whether the compiler of the loops is installed."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether the loops can be compiled here: the compiler is installed and has a folder to keep its work in."""
+    try:
+        from pipelines.networks import winograd_kernels  # noqa: F401
+    except ImportError:
+        return False
+    except RuntimeError as error:  # neither the package's folder nor the user's cache is writable
+        log.warning("fast convolutions are off: %s; set NUMBA_CACHE_DIR to a writable folder", error)
+        return False
+    return True
 
 
-@lru_cache(maxsize=1)
 def _kernels() -> Any:
     import numba
 
     from pipelines.networks import winograd_kernels
 
     limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(max(1, min(torch.get_num_threads(), limit)))
+    numba.set_num_threads(max(1, min(torch.get_num_threads(), limit)))  # holds for the calling thread
     return winograd_kernels
 
 
@@ -141,6 +148,8 @@ class Winograd:
         source = x.permute(0, 2, 3, 1).contiguous().numpy()
         shift = (x.new_zeros(outputs) if bias is None else bias.detach()).numpy()
         added = (x.new_empty(0, 1, 1, outputs) if add is None else add.permute(0, 2, 3, 1).contiguous()).numpy()
+        if not images:
+            return out.permute(0, 3, 1, 2)
         down, across = -(-height // tile), -(-width // tile)
         per_row = 4 * (tile + 2) ** 2 * images * across * max(channels, outputs)
         step = max(1, min(down, WORK_BYTES // per_row))

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.networks.memory import BLOCK_BYTES, MemoryRules, affinity
 from pipelines.networks.protocol import PropagationNetwork
+from pipelines.networks.reading import BLOCK_BYTES, MemoryRules, affinity
 from pipelines.stages.tensors import STRIDE, Padding, image_tensor
 from stores.errors import InputError, UsageError
 

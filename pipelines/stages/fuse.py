@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipelines.engine import Networks
 from pipelines.networks.aggregate import aggregate_wbg
-from pipelines.networks.memory import difference_attention
+from pipelines.networks.reading import difference_attention
 from pipelines.stages.propagate import Pass, Propagated, ReadFrame
 from pipelines.stages.tensors import Padding, image_tensor, mask_tensor
 

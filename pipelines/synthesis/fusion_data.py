@@ -14,22 +14,11 @@ import numpy as np
 
 from pipelines.engine import Networks
 from pipelines.stages.propagate import Anchor, Propagator, plan_passes
-from pipelines.training.samples import Clip
+from pipelines.training.samples import Clip, resized_pair
 from stores.errors import StorageFullError
-from stores.video import working_size
 
 MIN_PIXELS = 100
 MAX_OBJECTS = 5
-
-
-def resized_pair(clip: Clip, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frame and labels of a clip with the shorter side brought down to `size` (area / nearest)."""
-    image, labels = clip.read(index)
-    height, width = working_size(labels.shape[0], labels.shape[1], size)
-    if (height, width) == labels.shape:
-        return image, labels
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return image, cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def generate_fusion(

@@ -12,9 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipelines.synthesis.fusion_data import resized_pair
 from pipelines.training.augment import Colour
-from pipelines.training.samples import Clip
+from pipelines.training.samples import Clip, resized_pair
 from stores.errors import DatasetError
 
 MIN_DIFFERENT = 100  # pixels whose two maps differ by more than 0.1

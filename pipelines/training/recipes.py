@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.networks.aggregate import aggregate_channels
-from pipelines.networks.memory import difference_attention
 from pipelines.networks.nano import LiteTrunk, NanoFusion, NanoPropagation
 from pipelines.networks.nano_s2m import NanoS2M
+from pipelines.networks.reading import difference_attention
 from pipelines.networks.registry import MODELS, load_network
 from pipelines.training.fusion_samples import FusionSampler
 from pipelines.training.imagenet import load_lite0_imagenet

@@ -15,6 +15,7 @@ from PIL import Image
 
 from pipelines.training.augment import Colour, Motion, bend, warp
 from stores.errors import DatasetError
+from stores.source import working_size
 
 
 @dataclass(frozen=True)
@@ -195,3 +196,13 @@ class ClipSampler:
                 images[k] = (colour.apply(cut) * alpha + images[k] * (1 - alpha)).astype(np.uint8)
                 labels[k] = np.where(cut_mask > 0, np.uint8(new_id), labels[k])
                 motion = motion.moved(rng, strength, size)
+
+
+def resized_pair(clip: Clip, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frame and labels of a clip with the shorter side brought down to `size` (area / nearest)."""
+    image, labels = clip.read(index)
+    height, width = working_size(labels.shape[0], labels.shape[1], size)
+    if (height, width) == labels.shape:
+        return image, labels
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return image, cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)

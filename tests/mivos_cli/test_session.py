@@ -108,9 +108,13 @@ def test_exactly_one_of_scribbles_and_masks(fake_flow: ModuleType, command: str,
         (
             "decode v.mp4 s --size 240 --prob-bits 16",
             (Path("v.mp4"), Path("s")),
-            {"size": 240, "prob_bits": 16},
+            {"size": 240, "prob_bits": 16, "model": "nano"},
         ),
-        ("decode v.mp4 s", (Path("v.mp4"), Path("s")), {"size": 480, "prob_bits": None}),
+        (
+            "decode v.mp4 s --model mivos",
+            (Path("v.mp4"), Path("s")),
+            {"size": 480, "prob_bits": None, "model": "mivos"},
+        ),
         (
             "interact s --masks m --snap",
             (Path("s"),),

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.networks.fusion import FusionNet
-from pipelines.networks.memory import MemoryRules
 from pipelines.networks.protocol import PropagationNetwork, Query
+from pipelines.networks.reading import MemoryRules
 from pipelines.networks.s2m import S2M
 from pipelines.networks.stcn import STCN
 from pipelines.networks.stm import STM

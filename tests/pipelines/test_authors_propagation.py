@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.networks.attention_reader import AttentionReadSTCN, AttentionReadSTM, load_propagation
-from pipelines.networks.memory import MemoryBank, MemoryRules, affinity, difference_attention
+from pipelines.networks.memory import MemoryBank
 from pipelines.networks.nano import NanoPropagation
 from pipelines.networks.protocol import PropagationNetwork, Query
+from pipelines.networks.reading import MemoryRules, affinity, difference_attention
 from pipelines.networks.stcn import STCN
 from pipelines.networks.stm import STM
 from stores.errors import ModelError

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines import rounds
 from pipelines.engine import ModelChoice, Networks
 from pipelines.evaluation.davis_processor import DavisProcessor
 from pipelines.requests import Request
-from pipelines.rounds import Round
+from pipelines.rounds import Progress, Round
 from pipelines.stages.interact import interact_strokes
 from pipelines.stages.propagate import Anchor, Propagator
 from pipelines.stages.tensors import Padding
@@ -118,6 +119,45 @@ def test_certain_memory_is_that_of_the_recorded_run(form: str, networks: Network
     twice = Propagator(networks, frames.__getitem__, size, 2, [*anchors, anchors[-1]])
     assert propagator.bank.frames == data["certain_k_shape"][2]
     assert twice.bank.frames == data["certain_k_shape_3"][2]
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_an_interrupted_round_continues_to_the_same_bits(
+    form: str, checkpoint_files: dict[str, Path], golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in both passes, with the fast convolution, after a frame was marked twice; each form another way."""
+    chained = form == "main"
+    monkeypatch.setattr(rounds, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after every frame
+    data, networks = np.load(golden / f"core_{form}.npz"), choose(form, checkpoint_files, "winograd")
+    results = []
+    for stops in ((), (1, 7)):
+        with decoded(tmp_path / str(len(stops)), data["frames"]) as session:
+            for frame in (9, 9):
+                play(Round(session, networks), frame, data["labels"][frame])
+            work = Round(session, networks)
+            state = work.interact(Request("masks", 5, (1, 2), labels=data["labels"][5]))
+            for stop in stops:
+
+                def report(progress: Progress, stop: int = stop) -> None:
+                    if progress.stage == "propagate" and progress.done == stop:
+                        raise Stopped
+
+                with pytest.raises(Stopped):
+                    Round(session, networks, report=report).propagate(state, chained=chained)
+                session.close()
+                session = Session.open(session.path, write=True)
+                resumed = Round(session, networks).unfinished()
+                assert resumed is not None
+                state = resumed
+            work = Round(session, networks)
+            state = work.propagate(state, chained=chained)
+            work.commit(state if chained else work.fuse(state))
+            results.append(np.stack([probs_of(session, i) for i in range(12)]))
+            session.close()
+    assert np.array_equal(*results)
 
 
 # ---- the DAVIS interactive procedure

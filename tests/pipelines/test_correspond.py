@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.networks.memory import MemoryRules
 from pipelines.networks.protocol import Query
+from pipelines.networks.reading import MemoryRules
 from pipelines.networks.stm import STM
 from pipelines.stages.correspond import Correspondence, correspond, overlay, relative
 from stores.errors import InputError, UsageError

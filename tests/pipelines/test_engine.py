@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipelines import compiled
-from pipelines.engine import ModelChoice, Networks, pick_device
+from pipelines.engine import ModelChoice, Networks, choose_engine, pick_device
 from pipelines.networks import registry
 from stores.errors import ModelError, UsageError
 
@@ -63,6 +63,64 @@ def test_an_engine_that_differs_is_not_used(cache: Path, monkeypatch: pytest.Mon
     torch.testing.assert_close(nano("auto").encode_key(image).key, nano("torch").encode_key(image).key)
 
 
+def test_a_graph_that_gives_nothing_sensible_differs() -> None:
+    good, bad = torch.rand(4), torch.tensor([0.1, float("nan"), 0.2, 0.3])
+    assert compiled._largest_difference([good], [good]) == 0
+    assert compiled._largest_difference([good, bad], [good, good]) == float("inf")
+
+
+def test_a_refused_graph_is_not_compiled_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(compiled, "TOLERANCE", {"float32": -1.0})
+    for _ in range(2):
+        with pytest.raises(ModelError, match="differs"):
+            nano("openvino").encode_key(torch.randn(1, 3, H, W))
+        monkeypatch.setattr(compiled, "_convert", None)  # a second conversion would fail otherwise
+
+
+def test_bfloat16_is_close_and_memory_stays_float32() -> None:
+    exact, half = (Networks(ModelChoice("nano", "cpu", "torch", p)) for p in ("float32", "bfloat16"))
+    for a, b in zip(run(exact), run(half), strict=True):
+        assert b.dtype == torch.float32 and not torch.equal(a, b)
+        assert float((a - b).abs().mean() / a.std()) < 0.3
+
+
+@pytest.mark.parametrize(("model", "name"), [("mivos", "propagation"), ("mivos-stcn", "propagation_stcn")])
+def test_openvino_runs_the_authors_networks(
+    model: str, name: str, checkpoint_files: dict[str, Path], cache: Path
+) -> None:
+    """STM has keys of its own and ignores most of what it could see; STCN hands on the query's."""
+    pytest.importorskip("openvino")
+    g, files = torch.Generator().manual_seed(1), (checkpoint_files[name],)
+    image, masks = torch.randn(1, 3, H, W, generator=g), torch.rand(2, 1, H, W, generator=g)
+    results = []
+    for engine in ("torch", "openvino"):
+        nets = Networks(ModelChoice(model, "cpu", engine, checkpoints=files))
+        query = nets.encode_key(image)
+        key, value = nets.encode_memory(image, query, masks)
+        assert (key is query.key) == (model == "mivos-stcn")
+        results.append([query.key, key, value, nets.decode(value, query, masks)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3 * float(a.std()) + 1e-5, rtol=0)
+
+
+def test_engines_are_chosen_by_precision_and_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert choose_engine("auto", cpu, "float32", "winograd") == "winograd"
+    assert choose_engine("auto", gpu, "float16", "winograd") == "torch"
+    monkeypatch.setattr(compiled, "has_bfloat16", lambda: True)
+    assert choose_engine("auto", cpu, "bfloat16", "winograd") == "openvino"
+    monkeypatch.setattr(compiled, "has_bfloat16", lambda: False)
+    assert choose_engine("auto", cpu, "bfloat16", "winograd") == "torch"
+    monkeypatch.setattr("pipelines.networks.winograd.available", lambda: False)
+    assert choose_engine("auto", cpu, "float32", "winograd") == "torch"
+    with pytest.raises(ModelError, match="numba"):
+        choose_engine("winograd", cpu, "float32", "winograd")
+    for engine, device, precision in (("openvino", gpu, "float32"), ("auto", cpu, "float16"), ("auto", cpu, "int8")):
+        with pytest.raises(UsageError):
+            choose_engine(engine, device, precision, "winograd")
+
+
 def test_devices() -> None:
     assert pick_device("cpu").type == "cpu"
     assert pick_device("auto") == pick_device(None)
@@ -82,14 +140,12 @@ def test_unknown_names_say_what_there_is() -> None:
 
 
 def test_damaged_weights_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.load_network.cache_clear()
     monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
     with pytest.raises(ModelError, match="missing"):
         registry.load_network("nano", "s2m")
     (tmp_path / "nano_s2m.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError, match="neither a PyTorch"):
         registry.load_network("nano", "s2m")
-    registry.load_network.cache_clear()
 
 
 def test_shipped_weights_fit_the_package() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from pipelines.networks.memory import MemoryRules
 from pipelines.networks.nano import NanoPropagation
 from pipelines.networks.protocol import Query
+from pipelines.networks.reading import MemoryRules
 from pipelines.networks.stcn import STCN
 from pipelines.networks.stm import STM
 from pipelines.stages.follow import Followed, Follower, follow

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipelines.networks.memory import MemoryBank, MemoryRules, affinity, difference_attention, read_top_k
+from pipelines.networks.memory import MemoryBank
+from pipelines.networks.reading import MemoryRules, affinity, difference_attention, read_top_k
 
 H, W, CK, CV = 5, 6, 8, 7
 

