@@ -47,6 +47,8 @@ check: $(INSTALLED)
 bench: $(BENCH_INSTALLED)
 ifdef DATA
 	$(BIN)/mivos bench dev --data $(DATA) -o bench_out/dev
+	$(BIN)/mivos eval davis17 --root $(DATA) -o bench_out/davis17
+	$(BIN)/mivos bench davis --davis $(DATA) -o bench_out/davis
 else
 	@echo "no DATA=path/to/data given: measuring speed only"
 endif

@@ -11,12 +11,23 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 
-from mivos_cli import __version__, bench, models, session, synth, train
+from mivos_cli import (
+    __version__,
+    bench,
+    bench_compare,
+    bench_davis,
+    correspond,
+    evaluate,
+    models,
+    session,
+    synth,
+    train,
+)
 from stores.errors import MivosError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -31,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 bench_app = typer.Typer(help="Measure quality and speed.", no_args_is_help=True)
+eval_app = typer.Typer(help="Semi-supervised benchmarks: follow given masks, score, pack.", no_args_is_help=True)
 models_app = typer.Typer(help="Checkpoints of the authors: download, verify, import.", no_args_is_help=True)
 
 
@@ -120,18 +132,32 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "propagate": session.propagate,
         "fuse": session.fuse,
         "encode": session.encode,
+        "correspond": correspond.correspond,
     },
     "Measure and train": {"gen-fusion": synth.gen_fusion, "train": train.train},
 }
 
-for panel, commands in COMMANDS.items():
+BENCHMARKS: dict[str, Callable[..., None]] = {
+    "davis": bench_davis.davis,
+    "dev": bench.dev,
+    "strokes": bench.strokes,
+    "speed": bench.speed,
+    "inference": bench.inference,
+    "growth": bench_compare.growth,
+    "compare": bench_compare.compare,
+}
+
+
+def _fill(group: typer.Typer, commands: Mapping[str, Callable[..., None]], panel: str | None = None) -> None:
     for name, function in commands.items():
-        app.command(name, rich_help_panel=panel)(guarded(function))
-bench_app.command("dev")(guarded(bench.dev))
-bench_app.command("strokes")(guarded(bench.strokes))
-bench_app.command("speed")(guarded(bench.speed))
-bench_app.command("inference")(guarded(bench.inference))
+        group.command(name, rich_help_panel=panel)(guarded(function))
+
+
+for title, members in COMMANDS.items():
+    _fill(app, members, title)
+_fill(bench_app, BENCHMARKS)
+_fill(eval_app, evaluate.COMMANDS)
+_fill(models_app, models.COMMANDS)
 app.add_typer(bench_app, name="bench", rich_help_panel="Measure and train")
-for name, function in models.COMMANDS.items():
-    models_app.command(name)(guarded(function))
+app.add_typer(eval_app, name="eval", rich_help_panel="Measure and train")
 app.add_typer(models_app, name="models", rich_help_panel="Checkpoints")

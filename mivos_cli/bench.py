@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mivos_cli.options import Checkpoint, DataRoot, Device, Engine, Model, Precision, Sequences, choose
+from mivos_cli.options import Checkpoint, DataRoot, Device, Engine, Model, Precision, Record, Sequences, choose
 from mivos_cli.output import Json, Output, Verbose, row_table
 
 if TYPE_CHECKING:
@@ -32,22 +32,29 @@ def dev(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
+    record: Record = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Score masks propagated from the first frame's true mask: J, F and their mean."""
     out = Output(json=json, verbose=verbose)
+    choice = choose(model, checkpoint, device, engine, precision)
     with out.progress() as progress:
         from pipelines.evaluation.dev_split import evaluate_dev_split
 
         report = evaluate_dev_split(
             data,
-            model=choose(model, checkpoint, device, engine, precision),
+            model=choice,
             baselines=baselines,
             sequences=sequence,
             out=output,
             progress=progress,
         )
+
+    if record is not None:
+        from pipelines.evaluation import recorded, records
+
+        records.write_record(record, recorded.of_dev_split(report, data, choice))
 
     def human(console: Console) -> None:
         scores = {(row.method, row.sequence): row.jf for row in report.rows}
@@ -69,15 +76,22 @@ def strokes(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
+    record: Record = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Score the mask of one frame from one scribble file: J of the interacted frame."""
     out = Output(json=json, verbose=verbose)
+    choice = choose(model, checkpoint, device, engine, precision)
     with out.progress():
         from pipelines.evaluation.dev_split import evaluate_s2m
 
-        report = evaluate_s2m(data, model=choose(model, checkpoint, device, engine, precision), sequences=sequence)
+        report = evaluate_s2m(data, model=choice, sequences=sequence)
+
+    if record is not None:
+        from pipelines.evaluation import recorded, records
+
+        records.write_record(record, recorded.of_strokes(report, data, choice))
 
     def human(console: Console) -> None:
         row_table(console, f"{report.model}: mean J {report.mean:.3f}", [asdict(row) for row in report.rows])
@@ -96,21 +110,28 @@ def speed(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
+    record: Record = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Measure frames per second from the decoded frame to the stored mask."""
     out = Output(json=json, verbose=verbose)
+    choice = choose(model, checkpoint, device, engine, precision)
     with out.progress() as progress:
         from pipelines.evaluation.speed import measure_speed
 
         report = measure_speed(
-            model=choose(model, checkpoint, device, engine, precision),
+            model=choice,
             objects=tuple(objects),
             frames=frames,
             size=size,
             progress=progress,
         )
+
+    if record is not None:
+        from pipelines.evaluation import recorded, records
+
+        records.write_record(record, recorded.of_speed(report, choice))
 
     def human(console: Console) -> None:
         rows = [
@@ -126,6 +147,12 @@ def speed(
         ]
         where = f"{report.device}, {report.engine}, {report.threads} threads"
         row_table(console, f"{report.model} at {report.width}x{report.height} ({where})", rows)
+        floors = ", ".join(f"{g:.0f} GFLOP for {k} = {g / report.matmul_gflops:.3f} s" for k, g in report.gflop.items())
+        console.print(
+            f"this machine: {report.matmul_gflops:.0f} GFLOP/s float32 matrix products, {report.copy_gb_s:.1f} GB/s "
+            f"copying; floor per frame by objects: {floors} (memory reading not counted)",
+            soft_wrap=True,
+        )
 
     out.result(report.to_json(), human)
 

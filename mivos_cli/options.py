@@ -58,6 +58,12 @@ Precision = Annotated[
         rich_help_panel="Model",
     ),
 ]
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        "--record", help="Also write a record for `bench compare`.", show_default=False, rich_help_panel="Output"
+    ),
+]
 DataRoot = Annotated[Path, typer.Option("--data", help="Data root in DAVIS layout.", show_default=False)]
 Sequences = Annotated[
     list[str] | None,

@@ -20,18 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.engine import ModelChoice, Networks
 from pipelines.evaluation.literal import literal, segment_literally
+from pipelines.evaluation.operations import count_operations
 from pipelines.evaluation.speed import blobs, default_video, matmul_gflops, peak_rss_mb, read_at_size
 from pipelines.networks import registry
-from pipelines.networks.protocol import Query
 from pipelines.networks.recognise import adapt
 from pipelines.networks.synthetic_weights import synthetic_state
 from pipelines.rounds import Progress, Report
 from pipelines.stages.follow import follow
-from pipelines.stages.tensors import Padding
 from stores.checkpoints import read_checkpoint
 from stores.errors import ModelError, UsageError, VideoError
 
@@ -139,8 +137,8 @@ def compare_inference(
         height=height,
         width=width,
         threads=torch.get_num_threads(),
-        gflop=count_operations(part, height, width, objects, choice.name, shared=True) / 1e9,
-        literal_gflop=count_operations(part, height, width, objects, choice.name, shared=False) / 1e9,
+        gflop=count_operations(choice.name, height, width, objects),
+        literal_gflop=count_operations(choice.name, height, width, objects, shared=False),
         matmul_gflops=matmul_gflops(),
         rows=rows,
     )
@@ -241,30 +239,3 @@ def _synthetic(part: registry.Part) -> Iterator[Path]:
         path = Path(folder) / f"{part.network}.pth"
         torch.save(synthetic_state(_FILLS[part.network], part.build()), path)
         yield path
-
-
-def count_operations(part: registry.Part, height: int, width: int, objects: int, model: str, *, shared: bool) -> float:
-    """Operations (two per multiplication and addition) of the networks per frame; memory reading is not counted.
-
-    Args:
-        shared: what objects have in common is computed once; otherwise for every object.
-    """
-    padding = Padding.of(height, width)
-    size = (height + padding.top + padding.bottom, width + padding.left + padding.right)
-    rules = registry.model_spec(model).rules
-    with torch.device("meta"):
-        network: Any = part.build().eval()
-        image, masks = torch.empty(1, 3, *size), torch.empty(objects if shared else 1, 1, *size)
-
-        with torch.no_grad():
-            query: Query = network.encode_key(image)
-        readout = torch.empty(len(masks), network.value_dim, size[0] // 16, size[1] // 16)
-
-        def count(method: str, *arguments: Any) -> float:
-            with torch.no_grad(), FlopCounterMode(display=False) as counter:
-                getattr(network, method)(*arguments)
-            return counter.get_total_flops()
-
-        repeated = 1 if shared else objects
-        memory = count("encode_memory", image, query, masks, masks) / (1 if rules.temporary else rules.every)
-        return count("encode_key", image) + repeated * (count("decode", readout, query, masks) + memory)

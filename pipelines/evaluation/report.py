@@ -167,6 +167,9 @@ class SpeedReport:
         source: name of the video.
         height: working size in pixels.
         matmul_gflops: measured float32 matrix product rate of torch on the CPU, 1e9 operations per second.
+        copy_gb_s: measured rate of a large copy, read and written, 1e9 bytes per second.
+        gflop: number of objects -> operations of the propagation network per frame, 1e9; over `matmul_gflops` it is the
+            floor under the seconds per frame.
         threads: threads torch uses.
     """
 
@@ -178,6 +181,8 @@ class SpeedReport:
     width: int
     threads: int
     matmul_gflops: float
+    copy_gb_s: float
+    gflop: dict[int, float]
     rows: tuple[SpeedRow, ...]
     seconds: float
 

@@ -8,6 +8,7 @@ machine's float32 matrix rate.
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 
 from pipelines.engine import networks
+from pipelines.evaluation.operations import count_operations
 from pipelines.evaluation.report import SpeedReport, SpeedRow
 from pipelines.flow import Model, segment
 from pipelines.rounds import Report
@@ -94,6 +96,8 @@ def measure_speed(
         width=width,
         threads=torch.get_num_threads(),
         matmul_gflops=matmul_gflops(),
+        copy_gb_s=copy_bandwidth(),
+        gflop={count: count_operations(nets.choice.name, height, width, count) for count in objects},
         rows=tuple(rows),
         seconds=time.perf_counter() - started,
     )
@@ -166,8 +170,29 @@ def matmul_gflops(side: int = 1024, repeats: int = 8) -> float:
     return 2 * side**3 / best / 1e9
 
 
+def copy_bandwidth(megabytes: int = 256, repeats: int = 5) -> float:
+    """Memory traffic of a large copy with torch's threads, 1e9 bytes/s, read and written bytes counted, the best."""
+    source = torch.ones(megabytes * 2**18)  # float32
+    target = torch.empty_like(source).copy_(source)
+    best = float("inf")
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * 4 * source.numel() / best / 1e9
+
+
 def peak_rss_mb() -> float:
-    """Highest resident memory of this process so far, in 2**20 bytes; 0 where the system does not tell."""
+    """Highest resident memory of this process so far, in 2**20 bytes; 0 where the system does not tell.
+
+    Linux keeps two: that of `getrusage` starts at the peak of the process that made this one.
+    """
+    try:
+        found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) / 2**10
+    except OSError:
+        pass
     try:
         import resource
     except ImportError:  # Windows

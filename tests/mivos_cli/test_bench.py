@@ -27,7 +27,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[s
         SequenceScore("copy", "chair", 1, 10, 40.0, 50.0, 1.0),
     ]
     row = SpeedRow(1, 40, {"propagate": 4.0, "store": 1.0}, 3.5, 900.0)
-    speed = SpeedReport("nano", "torch", "cpu", "bikes.mp4", 272, 640, 2, 100.0, (row,), 9.0)
+    speed = SpeedReport("nano", "torch", "cpu", "bikes.mp4", 272, 640, 2, 100.0, 9.5, {1: 12.0}, (row,), 9.0)
     reports = {
         "evaluate_dev_split": ("dev_split", DevSplitReport("val", "scorer 1", tuple(scores), 3.0)),
         "measure_speed": ("speed", speed),

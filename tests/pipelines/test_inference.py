@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pipelines.engine import ModelChoice
-from pipelines.evaluation.inference import compare_inference, count_operations
+from pipelines.evaluation.inference import compare_inference
 from pipelines.evaluation.literal import literal
-from pipelines.networks.registry import MODELS
+from pipelines.evaluation.operations import count_operations
 from stores.davis import write_jpeg
 from stores.errors import UsageError, VideoError
 from tests.pipelines.reference import SMALL, image, load, network, planes
@@ -47,10 +47,10 @@ def test_the_literal_reading_is_the_authors(form: str, name: str, golden: Path) 
 
 
 def test_operations_shared_by_objects_are_counted_once() -> None:
-    part = MODELS["mivos"].propagation
-    one, two = (count_operations(part, 480, 854, k, "mivos", shared=True) for k in (1, 2))
-    repeated = count_operations(part, 480, 854, 2, "mivos", shared=False)
-    assert one < two < repeated and math.isclose(repeated, 860e9, rel_tol=0.05)
+    one, two = (count_operations("mivos", 480, 854, k) for k in (1, 2))
+    repeated = count_operations("mivos", 480, 854, 2, shared=False)
+    assert one < two < repeated and math.isclose(repeated, 860, rel_tol=0.05)
+    assert count_operations("nano", 480, 854, 1) < 0.1 * one
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""`mivos bench davis`: the DAVIS interactive benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mivos_cli.options import Checkpoint, Device, Engine, Force, Model, Out, Precision, Record, Sequences, choose
+from mivos_cli.output import Json, Output, Verbose, path_lines, row_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def davis(
+    root: Annotated[Path, typer.Option("--davis", help="DAVIS folder with Scribbles.", show_default=False)],
+    output: Out,
+    subset: Annotated[
+        Literal["train", "val", "trainval"], typer.Option("--subset", help="List in ImageSets to play.")
+    ] = "val",
+    sequence: Sequences = None,
+    interactions: Annotated[int, typer.Option("--interactions", min=1, max=8, help="Scribbles for each sample.")] = 8,
+    max_time: Annotated[
+        int, typer.Option("--max-time", min=1, max=600, help="Seconds per object for a sample, robot included.")
+    ] = 240,
+    masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Also keep the last masks of each sample.")] = False,
+    model: Model = "nano",
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "float32",
+    force: Force = False,
+    record: Record = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Play the official DAVIS robot against a model: J&F over time and over interactions.
+
+    The same command goes on after a stop, at the next sample. Timed is the model, from scribble to masks; decoding,
+    scoring and the robot are not, but count towards --max-time.
+    """
+    out = Output(json=json, verbose=verbose)
+    choice = choose(model, checkpoint, device, engine, precision)
+    with out.progress() as progress:
+        from pipelines.evaluation.davis_interactive import evaluate_davis_interactive
+
+        report = evaluate_davis_interactive(
+            root,
+            output,
+            subset=subset,
+            sequences=sequence,
+            model=choice,
+            interactions=interactions,
+            max_time=max_time,
+            masks=masks,
+            force=force,
+            progress=progress,
+        )
+
+    if record is not None:
+        from pipelines.evaluation import recorded, records
+
+        records.write_record(record, recorded.of_davis(report, root, choice))
+
+    def human(console: Console) -> None:
+        by_sequence = [
+            {
+                "": row["sequence"],
+                **{name: 100 * row[key] for name, key in (("J", "j"), ("F", "f"), ("J&F", "j_and_f"))},
+                "s/sample": row["seconds"],
+            }
+            for row in report.sequences
+        ]
+        row_table(console, f"after the last interaction ({report.subset}, {report.samples} samples)", by_sequence)
+        curve = [
+            {"interaction": row["interaction"], "J&F": 100 * row["j_and_f"], "s": row["seconds"]} for row in report.rows
+        ]
+        row_table(console, f"{report.model}: mean over objects", curve)
+        console.print(f"AUC {100 * report.auc:.2f}, J&F@60s {100 * report.at_60:.2f}")
+        if report.cut_short:
+            console.print(f"cut short by the time limit: {', '.join(report.cut_short)}", soft_wrap=True)
+        if report.missing:
+            console.print(f"not there: {', '.join(report.missing)}", soft_wrap=True)
+        path_lines(console, report.files)
+
+    out.result(report.to_json(), human)
