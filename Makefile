@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
+ROBOT := $(VENV)/.robot
 
 .PHONY: help demo test test-slow check bench clean
 
@@ -29,11 +30,16 @@ $(BENCH_INSTALLED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation davisinteractive==1.0.4
 	touch $@
 
+# The tests of the robot are skipped where it cannot be built (it needs a C compiler).
+$(ROBOT): $(INSTALLED)
+	-$(MAKE) $(BENCH_INSTALLED)
+	touch $@
+
 demo: $(INSTALLED)
 	$(BIN)/python -m mivos_cli.demo.cut_clip demo_out/cyclist.mp4
 	$(BIN)/mivos segment demo_out/cyclist.mp4 --scribbles mivos_cli/demo/cyclist.json -o demo_out --force
 
-test: $(INSTALLED)
+test: $(ROBOT)
 	$(BIN)/python -m pytest
 
 test-slow: $(BENCH_INSTALLED)

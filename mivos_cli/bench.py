@@ -51,10 +51,11 @@ def dev(
             progress=progress,
         )
 
-    if record is not None:
+    if record is not None or output is not None:
         from pipelines.evaluation import recorded, records
 
-        records.write_record(record, recorded.of_dev_split(report, data, choice))
+        target = record or (output or Path()) / "record.json"
+        records.write_record(target, recorded.of_dev_split(report, data, choice))
 
     def human(console: Console) -> None:
         scores = {(row.method, row.sequence): row.jf for row in report.rows}

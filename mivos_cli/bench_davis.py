@@ -59,10 +59,9 @@ def davis(
             progress=progress,
         )
 
-    if record is not None:
-        from pipelines.evaluation import recorded, records
+    from pipelines.evaluation import recorded, records
 
-        records.write_record(record, recorded.of_davis(report, root, choice))
+    records.write_record(record or output / "record.json", recorded.of_davis(report, root, choice))
 
     def human(console: Console) -> None:
         by_sequence = [

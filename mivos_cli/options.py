@@ -61,7 +61,10 @@ Precision = Annotated[
 Record = Annotated[
     Path | None,
     typer.Option(
-        "--record", help="Also write a record for `bench compare`.", show_default=False, rich_help_panel="Output"
+        "--record",
+        help="Write a record for `bench compare` here.",
+        show_default="OUT/record.json where there is an -o",
+        rich_help_panel="Output",
     ),
 ]
 DataRoot = Annotated[Path, typer.Option("--data", help="Data root in DAVIS layout.", show_default=False)]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import pipelines.evaluation
 from mivos_cli.app import app
 from pipelines.engine import ModelChoice
 from pipelines.evaluation.report import DevSplitReport, SequenceScore, SpeedReport, SpeedRow
@@ -45,7 +46,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[s
     return seen
 
 
-def test_dev(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
+def test_dev(calls: list[tuple[tuple[Any, ...], dict[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in, written = ModuleType("recorded"), []
+    stand_in.of_dev_split = lambda report, data, choice: (data, choice.engine)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pipelines.evaluation.recorded", stand_in)
+    monkeypatch.setattr(pipelines.evaluation, "recorded", stand_in, raising=False)
+    monkeypatch.setattr("pipelines.evaluation.records.write_record", lambda path, run: written.append((path, run)))
     line = "bench dev --data root -o out --sequence chair --sequence cow --no-baselines --engine torch"
     result = runner.invoke(app, line.split())
     assert result.exit_code == 0, result.stderr
@@ -58,6 +64,7 @@ def test_dev(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
         "out": Path("out"),
     }
     assert "chair" in result.stdout and "85.00" in result.stdout and "45.00" in result.stdout
+    assert written == [(Path("out") / "record.json", (Path("root"), "torch"))]
 
 
 def test_dev_takes_the_whole_split_by_default(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
