@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 ROBOT := $(VENV)/.robot
 
-.PHONY: help demo test test-slow check bench clean
+.PHONY: help demo test test-slow check bench blender clean
 
 help:
 	@echo "make demo       segment a real video and write overlay and masks to demo_out/"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-slow  run the tests that take minutes, too"
 	@echo "make check      lint, formatting and types"
 	@echo "make bench      score the dev split under DATA=path/to/data, measure speed"
+	@echo "make blender    install the renderer of synthetic videos in .venv-blender"
 	@echo "make clean      remove everything that was built or written here, .venv excepted"
 
 # A changed pyproject.toml makes the stamp old, so the next target installs what was added.
@@ -60,6 +61,9 @@ else
 endif
 	$(BIN)/mivos bench speed
 
+blender: $(INSTALLED)
+	$(BIN)/mivos render-bl30k --setup
+
 clean:
 	rm -rf demo_out bench_out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path "./$(VENV)*/*" -prune -exec rm -rf {} +

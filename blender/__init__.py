@@ -1,0 +1,1 @@
+"""The synthetic world: scenes sampled with numpy, rendered by Blender in a process of its own."""
