@@ -1,18 +1,19 @@
 """The `mivos` command: which commands there are, and what exit code each kind of failure gets.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 141 the reader of our output went away.
-Nothing heavy is imported here or in the command modules, so that help and completion answer at once.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but for what was named, 130 interrupted, 141 the reader of our
+output went away. Nothing heavy is imported here or in the command modules, so that help and completion answer at once.
 """
 
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -22,8 +23,10 @@ from mivos_cli import (
     bench_compare,
     bench_davis,
     correspond,
+    data,
     evaluate,
     models,
+    render,
     session,
     synth,
     train,
@@ -43,6 +46,7 @@ app = typer.Typer(
 )
 bench_app = typer.Typer(help="Measure quality and speed.", no_args_is_help=True)
 eval_app = typer.Typer(help="Semi-supervised benchmarks: follow given masks, score, pack.", no_args_is_help=True)
+data_app = typer.Typer(help="Data sets for training.", no_args_is_help=True)
 models_app = typer.Typer(help="Checkpoints of the authors: download, verify, import.", no_args_is_help=True)
 
 
@@ -51,7 +55,23 @@ def main() -> None:
     try:
         app(prog_name="mivos")
     except KeyboardInterrupt:
-        sys.exit(_interrupted())
+        _leave_now(_interrupted())
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            _leave_now(INTERRUPTED)
+        raise
+
+
+def _leave_now(code: int) -> NoReturn:
+    """End without Python's shutdown: libraries' threads may be in mid-work, and closing them from here fails.
+
+    What was committed is on disk already (a killed process loses nothing either), locks go with the process.
+    """
+    for child in multiprocessing.active_children():
+        child.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -134,7 +154,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "encode": session.encode,
         "correspond": correspond.correspond,
     },
-    "Measure and train": {"gen-fusion": synth.gen_fusion, "train": train.train},
+    "Measure and train": {"render-bl30k": render.render_bl30k, "gen-fusion": synth.gen_fusion, "train": train.train},
 }
 
 BENCHMARKS: dict[str, Callable[..., None]] = {
@@ -157,7 +177,9 @@ for title, members in COMMANDS.items():
     _fill(app, members, title)
 _fill(bench_app, BENCHMARKS)
 _fill(eval_app, evaluate.COMMANDS)
+_fill(data_app, data.COMMANDS)
 _fill(models_app, models.COMMANDS)
 app.add_typer(bench_app, name="bench", rich_help_panel="Measure and train")
 app.add_typer(eval_app, name="eval", rich_help_panel="Measure and train")
+app.add_typer(data_app, name="data", rich_help_panel="Measure and train")
 app.add_typer(models_app, name="models", rich_help_panel="Checkpoints")

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mivos_cli.options import Checkpoint, Device, Engine, Force, Model, Out, Precision, Record, Sequences, choose
+from mivos_cli.options import (
+    Checkpoint,
+    Device,
+    Engine,
+    Force,
+    Fusion,
+    Model,
+    Out,
+    Precision,
+    Record,
+    Sequences,
+    choose,
+)
 from mivos_cli.output import Json, Output, Verbose, path_lines, row_table
 
 if TYPE_CHECKING:
@@ -25,12 +37,19 @@ def davis(
     max_time: Annotated[
         int, typer.Option("--max-time", min=1, max=600, help="Seconds per object for a sample, robot included.")
     ] = 240,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples-per-sequence", min=1, help="Play only the first ones.", show_default="all scribble files"
+        ),
+    ] = None,
     masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Also keep the last masks of each sample.")] = False,
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
+    fusion: Fusion = "full",
     force: Force = False,
     record: Record = None,
     json: Json = False,
@@ -42,7 +61,7 @@ def davis(
     scoring and the robot are not, but count towards --max-time.
     """
     out = Output(json=json, verbose=verbose)
-    choice = choose(model, checkpoint, device, engine, precision)
+    choice = choose(model, checkpoint, device, engine, precision, fusion)
     with out.progress() as progress:
         from pipelines.evaluation.davis_interactive import evaluate_davis_interactive
 
@@ -54,6 +73,7 @@ def davis(
             model=choice,
             interactions=interactions,
             max_time=max_time,
+            samples=samples,
             masks=masks,
             force=force,
             progress=progress,

@@ -73,10 +73,11 @@ Sequences = Annotated[
     typer.Option("--sequence", help="Only this one; repeat for several.", show_default="all of the split"),
 ]
 Fusion = Annotated[
-    bool,
+    Literal["full", "no-difference", "off"],
     typer.Option(
-        "--fusion/--no-fusion",
-        help="Blend a new round with the one before; the same for all stages of a round.",
+        "--fusion",
+        help="How a new round joins the one before, the same for all stages of a round. no-difference: without telling "
+        "the network what the round corrected; off: the new masks replace the old ones.",
         rich_help_panel="Model",
     ),
 ]
@@ -136,12 +137,13 @@ Force = Annotated[
 
 
 def choose(
-    model: str, checkpoint: list[Path] | None, device: str, engine: str, precision: str = "float32"
-) -> ModelChoice:
+    model: str, checkpoint: list[Path] | None, device: str, engine: str, precision: str = "float32",
+    fusion: Literal["full", "no-difference", "off"] = "full",
+) -> ModelChoice:  # fmt: skip
     """The Python API's form of the model options."""
     from pipelines.engine import ModelChoice
 
-    return ModelChoice(model, None if device == "auto" else device, engine, precision, tuple(checkpoint or ()))
+    return ModelChoice(model, None if device == "auto" else device, engine, precision, tuple(checkpoint or ()), fusion)
 
 
 def unique_formats(formats: list[OutputFormat]) -> tuple[str, ...]:

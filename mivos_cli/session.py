@@ -48,7 +48,7 @@ def segment(
     masks: Masks = None,
     snap: Snap = False,
     size: Size = 480,
-    fusion: Fusion = True,
+    fusion: Fusion = "full",
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -81,10 +81,9 @@ def segment(
             snap=snap,
             session=session,
             size=size or None,
-            model=choose(model, checkpoint, device, engine, precision),
+            model=choose(model, checkpoint, device, engine, precision, fusion),
             formats=unique_formats(formats),
             force=force,
-            fusion=fusion,
             progress=progress,
         )
 
@@ -129,7 +128,7 @@ def interact(
     scribbles: Scribbles = None,
     masks: Masks = None,
     snap: Snap = False,
-    fusion: Fusion = True,
+    fusion: Fusion = "full",
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -149,8 +148,7 @@ def interact(
             scribbles=scribbles,
             masks=masks,
             snap=snap,
-            model=choose(model, checkpoint, device, engine, precision),
-            fusion=fusion,
+            model=choose(model, checkpoint, device, engine, precision, fusion),
             progress=progress,
         )
 
@@ -159,7 +157,7 @@ def interact(
 
 def propagate(
     session: SessionPath,
-    fusion: Fusion = True,
+    fusion: Fusion = "full",
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -174,7 +172,7 @@ def propagate(
         from pipelines import flow
 
         return flow.propagate(
-            session, model=choose(model, checkpoint, device, engine, precision), fusion=fusion, progress=progress
+            session, model=choose(model, checkpoint, device, engine, precision, fusion), progress=progress
         )
 
     _run_stage(work, json=json, verbose=verbose)
@@ -182,7 +180,7 @@ def propagate(
 
 def fuse(
     session: SessionPath,
-    fusion: Fusion = True,
+    fusion: Fusion = "full",
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -196,9 +194,7 @@ def fuse(
     def work(progress: Callable[[Progress], None]) -> StageReport:
         from pipelines import flow
 
-        return flow.fuse(
-            session, model=choose(model, checkpoint, device, engine, precision), fusion=fusion, progress=progress
-        )
+        return flow.fuse(session, model=choose(model, checkpoint, device, engine, precision, fusion), progress=progress)
 
     _run_stage(work, json=json, verbose=verbose)
 

@@ -7,29 +7,48 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mivos_cli.options import Checkpoint, DataRoot, Device, Engine, Model, Precision, choose
+from mivos_cli.options import Checkpoint, Device, Engine, Model, Precision, choose
 from mivos_cli.output import Json, Output, Verbose, path_lines
-from stores.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+PARTLY_DONE = 3
+
 
 def gen_fusion(
-    data: DataRoot,
+    data: Annotated[Path, typer.Option("--data", help="Data root in DAVIS or BL30K layout.", show_default=False)],
     output: Annotated[
         Path,
         typer.Option(
             "--out", "-o", help="Folder of this run; `mivos train fusion` reads ROOT/fusion.", show_default=False
         ),
     ],
-    split: Annotated[str, typer.Option("--split", help="ImageSets/2017/<split>.txt.")] = "train",
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="ImageSets/2017/<split>.txt.", show_default="train, or every video without lists"),
+    ] = None,
+    videos: Annotated[
+        list[str] | None, typer.Option("--videos", help="Only this one; repeat for several.", show_default="all")
+    ] = None,
+    start: Annotated[
+        int | None, typer.Option("--start", min=0, help="First video, counted from 0.", show_default="the first")
+    ] = None,
+    end: Annotated[
+        int | None, typer.Option("--end", min=0, help="Last video, itself included.", show_default="the last")
+    ] = None,
     separation: Annotated[int, typer.Option("--separation", min=1, help="Frames between reference frames.")] = 25,
     reach: Annotated[
         int | None,
         typer.Option("--range", min=1, help="Frames to go from a reference.", show_default="the whole video"),
     ] = None,
-    size: Annotated[int, typer.Option("--size", min=16, help="Shorter side of frames and maps.")] = 480,
+    mem_freq: Annotated[
+        int | None,
+        typer.Option("--mem-freq", min=1, help="Frames between permanent memory frames.", show_default="the model's"),
+    ] = None,
+    size: Annotated[
+        int, typer.Option("--size", min=0, help="Shorter side of frames and maps, never enlarged; 0: as the data.")
+    ] = 0,
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -38,28 +57,36 @@ def gen_fusion(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Propagate true masks of reference frames: the training data of the fusion network. Run again to continue."""
+    """Propagate true masks of reference frames: the training data of the fusion network.
+
+    Run again to continue. A video that cannot be read is skipped and named at the end; the exit code is 3 then.
+    """
     out = Output(json=json, verbose=verbose)
     with out.progress() as progress:
         from pipelines.engine import networks
         from pipelines.flow import Progress
         from pipelines.synthesis.fusion_data import generate_fusion
-        from pipelines.training.samples import find_videos
+        from pipelines.synthesis.fusion_videos import find_fusion_videos
 
-        clips = find_videos(data, split)
-        if not clips:
-            raise UsageError(f"{data}: the list {split}.txt names no sequences")
-        written = generate_fusion(
-            clips,
+        report = generate_fusion(
+            find_fusion_videos(data, split=split, videos=videos or None, start=start, end=end),
             output,
             networks(choose(model, checkpoint, device, engine, precision)),
             separation=separation,
             reach=reach,
-            size=size,
+            mem_every=mem_freq,
+            size=size or None,
             progress=lambda done, total: progress(Progress("gen-fusion", done, total)),
         )
 
     def human(console: Console) -> None:
-        path_lines(console, {f"{written} new references": str(output)})
+        already = f", {report.existing} were there" if report.existing else ""
+        empty = f", {report.empty} frames without an object" if report.empty else ""
+        made = f"{report.references} new references ({report.maps} maps) of {report.videos} videos{already}{empty}"
+        path_lines(console, {made: report.out})
+        for failure in report.failed:
+            console.print(f"not finished: {failure.video}: {failure.problem}", soft_wrap=True)
 
-    out.result({"references": written, "out": str(output)}, human)
+    out.result(report.to_json(), human)
+    if report.failed:
+        raise typer.Exit(PARTLY_DONE)

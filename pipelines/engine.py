@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ from pipelines.networks.reading import MemoryRules
 from stores.errors import ModelError, UsageError
 
 ENGINES = ("auto", "torch", "winograd", "openvino")
+Fusion = Literal["full", "no-difference", "off"]
+FUSIONS: tuple[str, ...] = get_args(Fusion)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 log = logging.getLogger("mivos")
 
@@ -37,7 +39,10 @@ class ModelChoice:
     Attributes:
         name: a model of `registry.MODELS`; device: "cpu", "cuda", "mps", or None for the best there is;
         engine: one of `ENGINES`; precision: one of `PRECISIONS`, of the networks (memory is read in float32);
-        checkpoints: weight files to use instead of the model's own; which network each holds is recognised.
+        checkpoints: weight files to use instead of the model's own; which network each holds is recognised;
+        fusion: how a later round joins the ones before. "full": as published; "no-difference": the fusion network
+            sees empty attention maps; "off": what the round propagates replaces what was there. The last two are the
+            ablations of MiVOS (section 5).
     """
 
     name: str = "nano"
@@ -45,6 +50,7 @@ class ModelChoice:
     engine: str = "auto"
     precision: str = "float32"
     checkpoints: tuple[Path, ...] = ()
+    fusion: Fusion = "full"
 
     @classmethod
     def of(cls, model: str | ModelChoice) -> ModelChoice:
@@ -188,6 +194,8 @@ class Networks:
     def __init__(self, choice: str | ModelChoice = "nano") -> None:
         keep_freed_memory()
         self.choice = ModelChoice.of(choice)
+        if self.choice.fusion not in FUSIONS:
+            raise UsageError(f"unknown fusion {self.choice.fusion!r}", hint=f"choose one of: {', '.join(FUSIONS)}")
         self.spec = registry.model_spec(self.choice.name)
         self.device = pick_device(self.choice.device)
         self.engine = choose_engine(self.choice.engine, self.device, self.choice.precision, self.spec.engine)
@@ -205,8 +213,9 @@ class Networks:
             registry.weight_file(self.choice.name, part, self.given.get(part))
 
     def facts(self) -> dict[str, Any]:
-        """What a round's log keeps: names, rules, weight digests and precision."""
-        return {**registry.facts(self.choice.name, self.given), "precision": self.choice.precision}
+        """What a round's log keeps: names, rules, weight digests, precision and the kind of fusion."""
+        facts = registry.facts(self.choice.name, self.given)
+        return {**facts, "precision": self.choice.precision, "fusion": self.choice.fusion}
 
     def runner(self, part: str) -> Runner:
         """The runner of "propagation", "s2m" or "fusion", loaded on first use."""

@@ -22,8 +22,8 @@ from pipelines.networks.registry import model_spec
 from pipelines.requests import Request, mask_requests, scribble_requests
 from pipelines.rounds import INTERACTED, PROPAGATED, Progress, Report, Round, RoundState
 from pipelines.stages import encode as encode_stage
+from pipelines.stages.follow import follow
 from pipelines.stages.interact import interact_strokes
-from pipelines.stages.propagate import Anchor, Propagator, plan_passes
 from pipelines.stages.tensors import Padding
 from stores.errors import StoreError, UsageError
 from stores.scribbles import Stroke, read_scribbles
@@ -114,7 +114,7 @@ def decode(
 
 def interact(
     session: Path, *, scribbles: Path | None = None, masks: Path | None = None, snap: bool = False,
-    model: Model = "nano", fusion: bool = True, progress: Report | None = None,
+    model: Model = "nano", progress: Report | None = None,
 ) -> StageReport:  # fmt: skip
     """Turns the next interaction of a scribble file or mask folder into a mask and begins its round.
 
@@ -127,7 +127,7 @@ def interact(
     """
     started = time.monotonic()
     with Session.open(session, write=True) as store:
-        work = Round(store, networks(model), fusion=fusion, report=progress)
+        work = Round(store, networks(model), report=progress)
         for request in _requests(store, scribbles, masks, snap):
             if request.digest in _done(store):
                 continue
@@ -147,16 +147,14 @@ def interact(
     return StageReport("interact", 0, time.monotonic() - started, skipped=True)
 
 
-def propagate(
-    session: Path, *, model: Model = "nano", fusion: bool = True, progress: Report | None = None
-) -> StageReport:
+def propagate(session: Path, *, model: Model = "nano", progress: Report | None = None) -> StageReport:
     """Propagates the interaction begun by `interact`; the result waits for `fuse`."""
-    return _step(session, Round.propagate, "propagate", networks(model), fusion, progress, chained=False)
+    return _step(session, Round.propagate, "propagate", networks(model), progress, chained=False)
 
 
-def fuse(session: Path, *, model: Model = "nano", fusion: bool = True, progress: Report | None = None) -> StageReport:
+def fuse(session: Path, *, model: Model = "nano", progress: Report | None = None) -> StageReport:
     """Fuses what `propagate` left with the previous round and commits the round."""
-    return _step(session, _fuse_and_commit, "fuse", networks(model), fusion, progress)
+    return _step(session, _fuse_and_commit, "fuse", networks(model), progress)
 
 
 def _fuse_and_commit(work: Round, state: RoundState) -> RoundState:
@@ -168,7 +166,7 @@ def _fuse_and_commit(work: Round, state: RoundState) -> RoundState:
 
 
 def _step(
-    session: Path, step: Callable[..., RoundState], stage: str, nets: Networks, fusion: bool, progress: Report | None,
+    session: Path, step: Callable[..., RoundState], stage: str, nets: Networks, progress: Report | None,
     **options: bool,
 ) -> StageReport:  # fmt: skip
     started, counted = time.monotonic(), [0]
@@ -179,7 +177,7 @@ def _step(
             progress(item)
 
     with Session.open(session, write=True) as store:
-        work = Round(store, nets, fusion=fusion, report=count)
+        work = Round(store, nets, report=count)
         state = work.unfinished()
         if state is None:
             if store.rounds:
@@ -205,8 +203,7 @@ def encode(
 def segment(
     source: Path, out: Path, *, scribbles: Path | None = None, masks: Path | None = None, snap: bool = False,
     session: Path | None = None, size: int | None = 480, model: Model = "nano",
-    formats: Sequence[str] = ("png", "overlay"), force: bool = False, fusion: bool = True,
-    progress: Report | None = None,
+    formats: Sequence[str] = ("png", "overlay"), force: bool = False, progress: Report | None = None,
 ) -> SegmentReport:  # fmt: skip
     """Segments a video from scribbles or masks: every stage, one pass per interaction, frames never all in memory.
 
@@ -219,20 +216,22 @@ def segment(
     # broken files and missing weights are reported before any work
     path = session or out / "session"
     several = scribbles is not None and len(read_scribbles(scribbles).interactions) > 1
-    nets.check("propagation", *(("s2m",) if scribbles else ()), *(("fusion",) if fusion and several else ()))
+    nets.check(
+        "propagation",
+        *(("s2m",) if scribbles else ()),
+        *(("fusion",) if several and nets.choice.fusion != "off" else ()),
+    )
     stages = [decode(source, path, size=size, model=model, progress=progress)]
     with Session.open(path, write=True) as store:
         for _ in _requests(store, scribbles, masks, snap):  # all must be readable before the first is done
             pass
-        stages += _rounds(store, _requests(store, scribbles, masks, snap), nets, fusion, progress)
+        stages += _rounds(store, _requests(store, scribbles, masks, snap), nets, progress)
         frames, objects, rounds = store.num_frames, store.num_objects, len(store.rounds)
     report, outputs = encode(path, out, formats=formats, force=force, progress=progress)
     return SegmentReport(str(path), outputs, frames, objects, rounds, (*stages, report))
 
 
-def _rounds(
-    store: Session, requests: Iterable[Request], nets: Networks, fusion: bool, progress: Report | None
-) -> list[StageReport]:
+def _rounds(store: Session, requests: Iterable[Request], nets: Networks, progress: Report | None) -> list[StageReport]:
     seconds, counted = {"interact": 0.0, "propagate": 0.0}, {"interact": 0, "propagate": 0}
 
     def count(item: Progress) -> None:
@@ -245,9 +244,9 @@ def _rounds(
     for request in requests:
         if request.digest in _done(store):
             continue
-        if fusion and store.rounds:
+        if store.rounds and nets.choice.fusion != "off":
             nets.check("fusion")
-        work = work or Round(store, nets, fusion=fusion, report=count)
+        work = work or Round(store, nets, report=count)
         state = work.unfinished(restart=True)
         if state is not None and (state.digest != request.digest or not (state.chained or state.stage == INTERACTED)):
             store.rollback()
@@ -304,34 +303,24 @@ def propagate_masks(
     """Semi-supervised segmentation of a stream: the first frame's mask is given.
 
     Args:
-        frames: uint8 [H, W, 3] RGB; first_mask: uint8 [H, W], ids 0..K without gaps.
+        frames: uint8 [H, W, 3] RGB; first_mask: uint8 [H, W], 0 and the objects' ids.
 
     Yields:
         uint8 [H, W] for every frame, the first one included.
     """
-    nets = networks(model)
-    count = int(first_mask.max())
-    objects = np.stack([first_mask == k for k in range(1, count + 1)]).astype(np.float32)
     stream = iter(frames)
-    window = {0: next(stream)}
 
     def read(index: int) -> np.ndarray:
-        while index not in window:
-            try:
-                image = next(stream)
-            except StopIteration:
-                raise _EndOfStream from None
-            window[max(window) + 1] = image
-            window.pop(min(window))
-        return window[index]
+        try:
+            return next(stream)  # each frame is asked for once, in order
+        except StopIteration:
+            raise _EndOfStream from None
 
-    propagator = Propagator(nets, read, first_mask.shape, count, [Anchor(0, objects, count)])  # type: ignore[arg-type]
-    yield first_mask
-    # the length is unknown: plan for the longest there can be and stop where the stream ends
-    (plan,) = plan_passes(0, 2**31, [], new_objects=True)
+    # the length is unknown: follow as if there were no end, and stop where the stream ends
+    height, width = first_mask.shape
     try:
-        for item in propagator.run(plan):
-            yield item.probs.argmax(0).astype(np.uint8)
+        for item in follow(networks(model), read, (height, width), 2**31, {0: first_mask}):
+            yield item.labels()
     except _EndOfStream:
         return
 

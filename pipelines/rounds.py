@@ -71,18 +71,20 @@ class RoundState:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RoundState:
-        return cls(**{**data, "drawn": tuple(data["drawn"]), "permanent": tuple(data["permanent"])})
+        settings = dict(data.get("settings", {}))
+        fusion = settings.get("fusion", True)  # earlier versions only knew on and off, the first ones no choice
+        settings["fusion"] = {True: "full", False: "off"}.get(fusion, fusion)
+        lists = {"drawn": tuple(data["drawn"]), "permanent": tuple(data["permanent"])}
+        return cls(**{**data, **lists, "settings": settings})
 
 
 class Round:
     """The round in progress of a session opened for writing."""
 
-    def __init__(
-        self, session: Session, networks: Networks, *, fusion: bool = True, report: Report | None = None
-    ) -> None:
-        self.session, self.networks, self.fusion = session, networks, fusion
+    def __init__(self, session: Session, networks: Networks, *, report: Report | None = None) -> None:
+        self.session, self.networks = session, networks
         self.report = report or (lambda progress: None)
-        self.settings = {**networks.facts(), "fusion": fusion}
+        self.settings = networks.facts()
         self.size = session.result_size
         if session.prob_bits < networks.spec.prob_bits:
             log.warning(
@@ -189,7 +191,7 @@ class Round:
             pairs: Iterable[tuple[Propagated, np.ndarray]] = ((item, item.probs) for item in stream)
             if chained:
                 old = partial(self.session.probs, border=True)
-                pairs = fuse_stream(self.networks, stream, self._read_frame, old, difference, state.known, self.fusion)
+                pairs = fuse_stream(self.networks, stream, self._read_frame, old, difference, state.known)
             for item, final in pairs:
                 (self.session.write_probs if chained else self.session.write_pending)(item.index, final)
                 if item.permanent:
@@ -256,9 +258,7 @@ class Round:
                 if old is not None:
                     image = self._read_frame(index)
                     key = propagator.query_key(index)
-                    new = fuse_frame(
-                        self.networks, image, key, new, old, difference, index, run, state.known, self.fusion
-                    )
+                    new = fuse_frame(self.networks, image, key, new, old, difference, index, run, state.known)
                 session.write_probs(index, new)
                 done += 1
                 self.report(Progress("fuse", done, total))
@@ -279,7 +279,7 @@ class Round:
             objects=state.drawn,
             strokes=state.strokes,
             model={**state.settings, "digest": state.digest, "known": session.num_objects},
-            stages=("interact", "propagate", "fuse") if self.fusion else ("interact", "propagate"),
+            stages=("interact", "propagate", *(["fuse"] if self.networks.choice.fusion != "off" else [])),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds={stage: round(seconds, 3) for stage, seconds in state.seconds.items()},
         )

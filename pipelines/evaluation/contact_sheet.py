@@ -12,7 +12,7 @@ from pipelines.evaluation.eval_report import FrameScore, SequenceScores
 from pipelines.evaluation.scoring import Pair, Reading
 from stores.errors import DatasetError
 from stores.files import atomic_file
-from stores.mask_colours import davis_palette
+from stores.mask_colours import tint
 
 PANEL_WIDTH = 400
 LINE_HEIGHT = 18
@@ -82,17 +82,10 @@ def _strip(title: str, pair: Pair, reading: Reading) -> Image.Image:
     panel = (PANEL_WIDTH, max(1, round(height * PANEL_WIDTH / width)))
     strip = Image.new("RGB", (len(TITLES) * (PANEL_WIDTH + GAP) + GAP, panel[1] + LINE_HEIGHT + GAP), "white")
     ImageDraw.Draw(strip).text((GAP, 3), title, fill="black", font=ImageFont.load_default())
-    for column, pixels in enumerate((image, _tint(image, truth), _tint(image, predicted))):
+    for column, pixels in enumerate((image, tint(image, truth, 2), tint(image, predicted, 2))):
         shown = Image.fromarray(pixels).resize(panel, Image.Resampling.BILINEAR)
         strip.paste(shown, (GAP + column * (PANEL_WIDTH + GAP), LINE_HEIGHT))
     return strip
-
-
-def _tint(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Objects in half-transparent colours over the image; both uint8 [H, W(, 3)]."""
-    colours = davis_palette()[labels].astype(np.uint16)
-    mixed = ((image.astype(np.uint16) + 2 * colours) // 3).astype(np.uint8)
-    return np.where(labels[..., None] > 0, mixed, image)
 
 
 def _read(path: Path, size: tuple[int, int]) -> np.ndarray:

@@ -22,7 +22,7 @@ from pipelines.flow import Model
 from pipelines.stages.correspond import Correspondence, correspond_with, overlay, relative
 from stores.errors import OutputExistsError, StoreError, UsageError
 from stores.files import atomic_file
-from stores.mask_colours import davis_palette
+from stores.mask_colours import tint
 from stores.masks import LabelImage, read_mask, write_mask
 from stores.source import working_size
 from stores.video import read_frames
@@ -238,9 +238,7 @@ def _cross(image: np.ndarray, x: float, y: float) -> None:
 
 def _tint(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The objects in their colours over an image; labels of any size."""
-    labels = cv2.resize(labels, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    mixed = (image.astype(np.uint16) + davis_palette()[labels]) // 2
-    return np.where((labels > 0)[..., None], mixed, image).astype(np.uint8)
+    return tint(image, cv2.resize(labels, image.shape[1::-1], interpolation=cv2.INTER_NEAREST), 1)
 
 
 def _write_picture(path: Path, left: np.ndarray, right: np.ndarray) -> None:

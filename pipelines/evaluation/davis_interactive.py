@@ -16,7 +16,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from pipelines.evaluation.davis_samples import Samples, run_settings
 from pipelines.evaluation.plots import plot_interactive
 from pipelines.evaluation.robot import SequenceFacts, find_sequences, load_davisinteractive, tables
 from pipelines.flow import Model, decode
-from pipelines.requests import Request
 from pipelines.rounds import Progress, Report
 from pipelines.stages.tensors import Padding
 from stores.davis import DavisDataset
@@ -101,10 +100,7 @@ class RobotProcessor(DavisProcessor):
             return self.masks(), list(self._edits)[-1:] or None
         if self._edits:
             edited, labels = self._edits.popitem()
-            self._edits.clear()
-            soft = np.stack([labels == k for k in range(self.num_objects + 1)]).astype(np.float32)
-            request = Request("masks", edited, tuple(range(1, self.num_objects + 1)), soft=soft)
-            self._round.commit(self._round.propagate(self._round.interact(request), chained=True))
+            self._propagate(edited, np.stack([labels == k for k in range(self.num_objects + 1)]).astype(np.float32))
         return self.masks(), None
 
 
@@ -126,6 +122,7 @@ def evaluate_davis_interactive(
     model: Model = "nano",
     interactions: int = INTERACTIONS,
     max_time: int = SECONDS_PER_OBJECT,
+    samples: int | None = None,
     masks: bool = False,
     force: bool = False,
     progress: Report | None = None,
@@ -135,7 +132,8 @@ def evaluate_davis_interactive(
     Args:
         root: DAVIS folder with Scribbles; whole, reduced or of one's own. out: results; a finished sample found there
             is not played again. subset: "train", "val" or "trainval"; sequences: only these.
-        interactions: 1..8; max_time: seconds per object for a sample, at most 600, see above.
+        interactions: 1..8; max_time: seconds per object for a sample, at most 600, see above;
+        samples: play only the first so many scribble files of each sequence.
         masks: keep the last masks as out/masks/<scribble>/<sequence>/<frame>.png.
         force: begin again, without the samples of an earlier run.
 
@@ -149,10 +147,12 @@ def evaluate_davis_interactive(
     if not 1 <= interactions <= INTERACTIONS or not 1 <= max_time <= 600:
         raise UsageError("up to 8 interactions and 600 seconds per object", hint="the benchmark takes 8 and 240")
     nets = networks(model)
-    nets.check("propagation", "s2m", "fusion")
+    nets.check("propagation", "s2m", *(["fusion"] if nets.choice.fusion != "off" else []))
     dataset = DavisDataset(root, split=subset)
     found, missing = find_sequences(dataset, sequences)
-    samples = Samples.open(out, run_settings(nets, interactions, max_time, METRIC), force=force)
+    if samples is not None:
+        found = [replace(facts, scribbles=min(facts.scribbles, samples)) for facts in found]
+    kept = Samples.open(out, run_settings(nets, interactions, max_time, METRIC), force=force)
 
     options = {"davis_root": str(dataset.base), "subset": subset, "max_time": max_time, "user_key": USER}
     options |= {"max_nb_interactions": interactions, "metric_to_optimize": METRIC}
@@ -160,14 +160,14 @@ def evaluate_davis_interactive(
     resumed, notes, frames = 0, [], []
     for facts in found:
         for index in range(1, facts.scribbles + 1):
-            note = samples.finished(facts, index, masks=masks)
+            note = kept.finished(facts, index, masks=masks)
             if note is None:
                 note, rows = runner.play(facts, index)
-                samples.write(facts, index, note, rows)
+                kept.write(facts, index, note, rows)
             else:
                 resumed += 1
             notes.append(note)
-            frames.append(samples.rows(facts, index))
+            frames.append(kept.rows(facts, index))
     import pandas
 
     rows = pandas.concat(frames, ignore_index=True)

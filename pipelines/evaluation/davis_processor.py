@@ -63,14 +63,16 @@ class DavisProcessor:
         propagates = self.count in self.schedule
         self.count += 1
         if propagates:
-            # what was refined on other frames since the last propagation is forgotten, as in the original
-            self._edits.clear()
-            request = Request("masks", frame, tuple(range(1, self.num_objects + 1)), soft=mask)
-            state = self._round.propagate(self._round.interact(request), chained=True)
-            self._round.commit(state)
+            self._propagate(frame, mask)
         else:
             self._edits[frame] = mask.argmax(0).astype(np.uint8)
         return self.masks(), None if propagates else [frame]
+
+    def _propagate(self, frame: int, mask: np.ndarray) -> None:
+        """One round from float32 [K + 1, h, w]; what was refined since the last is forgotten, as in the original."""
+        self._edits.clear()
+        request = Request("masks", frame, tuple(range(1, self.num_objects + 1)), soft=mask)
+        self._round.commit(self._round.propagate(self._round.interact(request), chained=True))
 
     def labels(self, frame: int) -> np.ndarray:
         """The present label map of a frame with its border, uint8 [h, w]."""

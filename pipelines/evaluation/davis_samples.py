@@ -58,6 +58,8 @@ class Samples:
         make_folder(folder)
         old = [path for suffix in ("csv", "json") for path in folder.glob(f"*.{suffix}")]
         before = _read_json(file) or {}
+        if isinstance(before.get("model"), dict):
+            before["model"].setdefault("fusion", "full")  # runs of earlier versions had no choice
         if old and not force and before != settings:
             keys = ", ".join(key for key in settings if before.get(key) != settings[key])
             raise UsageError(

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from pipelines.engine import ModelChoice
 from pipelines.evaluation.baselines import BASELINES, Baseline
 from pipelines.evaluation.report import DevSplitReport, S2MReport, S2MScore, SequenceScore
+from pipelines.evaluation.scoring import check_scorer, scorer_text
 from pipelines.flow import Model, interact_frame, propagate_masks
 from pipelines.rounds import Progress, Report
 from stores.davis import DavisDataset
@@ -60,7 +60,7 @@ def evaluate_dev_split(
     names = list(sequences) if sequences is not None else dataset.sequences()
     methods: dict[str, Baseline] = dict(BASELINES) if baselines else {}
     if model is not None:
-        methods[f"mivos {ModelChoice.of(model).name}"] = partial(_predict, model=model)
+        methods[f"mivos {ModelChoice.of(model).name}"] = partial(propagate_masks, model=model)
     if not methods or not names:
         raise UsageError("nothing to evaluate", hint="name a model or the baselines, and sequences")
 
@@ -78,9 +78,7 @@ def evaluate_dev_split(
                 truth_root = dataset.annotations(sequence)[0].parent.parent
                 objects, j, f = _score(evaluator, truth_root, folder, sequence)
             rows.append(SequenceScore(method, sequence, objects, count, j, f, seconds))
-    version = metadata.version("vos-benchmark")
-    scorer = f"vos-benchmark {version}, without the first and the last frame"
-    return DevSplitReport("val", scorer, tuple(rows), time.perf_counter() - started)
+    return DevSplitReport("val", scorer_text(False), tuple(rows), time.perf_counter() - started)
 
 
 def evaluate_s2m(
@@ -122,14 +120,6 @@ def evaluate_s2m(
     return S2MReport(ModelChoice.of(model).name, tuple(rows), time.perf_counter() - started)
 
 
-def _predict(frames: Iterable[np.ndarray], first_mask: np.ndarray, *, model: Model) -> Iterator[np.ndarray]:
-    """`propagate_masks` for any ids: the model counts its objects 1..K."""
-    ids, numbered = np.unique(np.append(first_mask, np.uint8(0)), return_inverse=True)
-    mask = numbered[:-1].reshape(first_mask.shape).astype(np.uint8)
-    for labels in propagate_masks(frames, mask, model=model):
-        yield ids[labels]
-
-
 def _write_predictions(
     dataset: DavisDataset,
     sequence: str,
@@ -168,11 +158,9 @@ def _report(
 
 
 def _scorer() -> type:
-    try:
-        from vos_benchmark.benchmark import VideoEvaluator
-    except ImportError as error:
-        hint = 'pip install "mivos[bench]"'
-        raise ModelError("scoring needs the package vos-benchmark", hint=hint) from error
+    check_scorer()
+    from vos_benchmark.benchmark import VideoEvaluator
+
     return VideoEvaluator
 
 

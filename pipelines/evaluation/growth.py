@@ -6,8 +6,6 @@ taken shows in a process's peak for ever, and a process that has compiled someth
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.engine import ModelChoice
+from pipelines.engine import ModelChoice, networks
 from pipelines.evaluation.records import Data, RunRecord, record
-from pipelines.evaluation.speed import copy_bandwidth, default_video, matmul_gflops, measure_speed
+from pipelines.evaluation.speed import copy_bandwidth, default_video, matmul_gflops, measure_rows
+from pipelines.evaluation.worker import fresh_process, receive
 from pipelines.flow import Model
 from pipelines.rounds import Progress, Report
 from stores.errors import ModelError, UsageError
@@ -227,38 +226,17 @@ def check_plot(path: Path) -> None:
 def _in_fresh_process(
     choice: ModelChoice, key: tuple[int, int, int], source: Path | None
 ) -> tuple[GrowthPoint, dict[str, Any]]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_measure, args=(theirs, choice, key, source), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        answer = ours.recv()
-    except EOFError as error:
-        frames, objects, size = key
-        raise ModelError(
-            f"measuring {frames} frames, {objects} objects at {size} ended early",
-            hint="is there memory enough? try smaller values",
-        ) from error
-    finally:
-        ours.close()
-        process.terminate()
-        process.join()
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    frames, objects, size = key
+    with fresh_process(_measure, choice, key, source) as pipe:
+        return receive(pipe, f"measuring {frames} frames, {objects} objects at {size}", "try smaller values")
 
 
 def _measure(pipe: Connection, choice: ModelChoice, key: tuple[int, int, int], source: Path | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to tell about
     frames, objects, size = key
-    try:
-        report = measure_speed(model=choice, objects=(objects,), frames=frames, size=size, source=source)
-        row = report.rows[0]
-        on_gpu = report.device.startswith("cuda")
-        peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else row.peak_rss_mb
-        point = GrowthPoint(row.frames, objects, report.height, report.width, row.seconds / row.frames, peak)
-        facts = {"model": report.model, "engine": report.engine, "device": report.device, "threads": report.threads}
-        pipe.send((point, facts))
-    except Exception as error:
-        pipe.send(error)
+    (height, width), (row,) = measure_rows(model=choice, objects=(objects,), frames=frames, size=size, source=source)
+    nets = networks(choice)
+    on_gpu = nets.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else row.peak_rss_mb
+    point = GrowthPoint(row.frames, objects, height, width, row.seconds / row.frames, peak)
+    facts = {"model": choice.name, "engine": nets.engine, "device": str(nets.device)}
+    pipe.send((point, {**facts, "threads": torch.get_num_threads()}))

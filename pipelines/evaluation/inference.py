@@ -6,8 +6,6 @@ that a noisy machine slows all of them alike; ratios are what to look at.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -25,13 +23,14 @@ from pipelines.engine import ModelChoice, Networks
 from pipelines.evaluation.literal import literal, segment_literally
 from pipelines.evaluation.operations import count_operations
 from pipelines.evaluation.speed import blobs, default_video, matmul_gflops, peak_rss_mb, read_at_size
+from pipelines.evaluation.worker import fresh_process, receive
 from pipelines.networks import registry
 from pipelines.networks.recognise import adapt
 from pipelines.networks.synthetic_weights import synthetic_state
 from pipelines.rounds import Progress, Report
 from pipelines.stages.follow import follow
 from stores.checkpoints import read_checkpoint
-from stores.errors import ModelError, UsageError, VideoError
+from stores.errors import UsageError, VideoError
 
 LITERAL = "literal"
 _FILLS = {"propagation": "propagation", "propagation-stcn": "propagation_stcn"}
@@ -123,12 +122,14 @@ def compare_inference(
     with ExitStack() as stack:
         if not choice.checkpoints:
             choice = replace(choice, checkpoints=(stack.enter_context(_synthetic(part)),))
-        workers = {LITERAL: stack.enter_context(_worker(_run_literally, choice, images, labels, None))}
+        workers = {LITERAL: stack.enter_context(fresh_process(_serve, _run_literally, choice, images, labels, None))}
         if noise:
-            workers[f"{LITERAL}, 1 thread"] = stack.enter_context(_worker(_run_literally, choice, images, labels, 1))
+            workers[f"{LITERAL}, 1 thread"] = stack.enter_context(
+                fresh_process(_serve, _run_literally, choice, images, labels, 1)
+            )
         for precision in dict.fromkeys((choice.precision, *precisions)):
             other = replace(choice, precision=precision)
-            workers[f"mivos {precision}"] = stack.enter_context(_worker(_run, other, images, labels))
+            workers[f"mivos {precision}"] = stack.enter_context(fresh_process(_serve, _run, other, images, labels))
         rows = _take_turns(workers, frames - 1, progress)
     return InferenceReport(
         model=choice.name,
@@ -171,48 +172,20 @@ def _take_turns(workers: dict[str, Connection], steps: int, progress: Report | N
 
 def _ask(worker: Connection, what: str) -> Any:
     worker.send(what)
-    try:
-        answer = worker.recv()
-    except EOFError as error:
-        raise ModelError("a measuring process ended early", hint="is there memory enough? try --size 240") from error
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-@contextmanager
-def _worker(target: Any, *args: Any) -> Iterator[Connection]:
-    """A fresh process that answers "next" with (seconds, float32 [K + 1, H, W]) and "peak" with megabytes."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, target, *args), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        yield ours
-    finally:
-        ours.close()
-        process.join(5)
-        process.terminate()
-        process.join()
+    return receive(worker, "a measuring process", "try --size 240")
 
 
 def _serve(pipe: Connection, target: Any, *args: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to tell about
+    """Answers "next" with (seconds, float32 [K + 1, H, W]) and "peak" with megabytes."""
     results: Iterator[np.ndarray] | None = None
-    try:
-        while True:
-            if pipe.recv() == "peak":
-                pipe.send(peak_rss_mb())
-                continue
-            results = target(*args) if results is None else results
-            begin = time.perf_counter()
-            probs = next(results)
-            pipe.send((time.perf_counter() - begin, probs))
-    except EOFError:
-        pass  # the measurement is over
-    except Exception as error:
-        pipe.send(error)
+    while True:
+        if pipe.recv() == "peak":
+            pipe.send(peak_rss_mb())
+            continue
+        results = target(*args) if results is None else results
+        begin = time.perf_counter()
+        probs = next(results)
+        pipe.send((time.perf_counter() - begin, probs))
 
 
 def _run_literally(

@@ -138,11 +138,11 @@ def segment_literally(
     """
     padding = Padding.of(*labels.shape)
     objects = np.stack([labels == k for k in range(1, int(labels.max()) + 1)])
-    image = image_tensor(frames[0], padding)
+    image = image_tensor(frames[0])
     permanent = model.memorise(image, model.query(image), mask_tensor(objects, padding))
     temporary: Memory | None = None
     for index in range(1, len(frames)):
-        image = image_tensor(frames[index], padding)
+        image = image_tensor(frames[index])
         query = model.query(image)
         memory = permanent if temporary is None else _join(permanent, temporary)
         joint = aggregate_wbg(model.segment(memory, query))

@@ -63,7 +63,7 @@ def of_davis(report: InteractiveReport, root: Path, choice: ModelChoice) -> RunR
     """`bench davis`: the scores after the last interaction by sequence, and the two numbers of the summary."""
     scores = {row["sequence"]: {"J&F": row["j_and_f"], "J": row["j"], "F": row["f"]} for row in report.sequences}
     means = {"AUC": report.auc, "J&F@60s": report.at_60}
-    settings = {**asdict(choice), "subset": report.subset}
+    settings = {**asdict(choice), "subset": report.subset, "samples": report.samples, "interactions": len(report.rows)}
     return record("davis", settings, scores, data=Data.davis(_dataset(root, report.subset), scores), means=means)
 
 

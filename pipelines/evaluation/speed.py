@@ -60,11 +60,41 @@ def measure_speed(
         VideoError: the video cannot be read or is too short.
         ModelError: the model, device or engine cannot be used.
     """
+    started = time.perf_counter()
+    (height, width), rows = measure_rows(
+        model=model, objects=objects, frames=frames, size=size, source=source, progress=progress
+    )
+    nets = networks(model)
+    return SpeedReport(
+        model=nets.choice.name,
+        engine=nets.engine,
+        device=str(nets.device),
+        source=(source or default_video()).name,
+        height=height,
+        width=width,
+        threads=torch.get_num_threads(),
+        matmul_gflops=matmul_gflops(),
+        copy_gb_s=copy_bandwidth(),
+        gflop={count: count_operations(nets.choice.name, height, width, count) for count in objects},
+        rows=rows,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def measure_rows(
+    *,
+    model: Model = "nano",
+    objects: Sequence[int],
+    frames: int,
+    size: int,
+    source: Path | None = None,
+    progress: Report | None = None,
+) -> tuple[tuple[int, int], tuple[SpeedRow, ...]]:
+    """(height, width) of the frames, and the runs of `measure_speed`, without a look at the machine; see there."""
     if frames < 2 or size < 16 or not objects or not all(1 <= count <= 100 for count in objects):
         raise UsageError("speed needs at least 2 frames, a size of 16 or more and 1 to 100 objects")
-    started = time.perf_counter()
     video = source or default_video()
-    nets = networks(model)
+    networks(model)  # a wrong choice is told before any work
     rows = []
     with tempfile.TemporaryDirectory(prefix="mivos-speed-") as name:
         folder = Path(name)
@@ -87,20 +117,7 @@ def measure_speed(
                 )
             startup, run = ({stage.stage: stage.seconds for stage in report.stages} for report in runs)
             rows.append(SpeedRow(count, length, run, sum(startup.values()), peak_rss_mb()))
-    return SpeedReport(
-        model=nets.choice.name,
-        engine=nets.engine,
-        device=str(nets.device),
-        source=video.name,
-        height=height,
-        width=width,
-        threads=torch.get_num_threads(),
-        matmul_gflops=matmul_gflops(),
-        copy_gb_s=copy_bandwidth(),
-        gflop={count: count_operations(nets.choice.name, height, width, count) for count in objects},
-        rows=tuple(rows),
-        seconds=time.perf_counter() - started,
-    )
+    return (height, width), tuple(rows)
 
 
 def _store_frames(video: Path, folder: Path, limit: int, size: int, *, crop: bool) -> tuple[int, tuple[int, int]]:

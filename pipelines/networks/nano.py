@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipelines.networks.blocks import of_objects, upsample
 from pipelines.networks.protocol import Query
 
 KEY_DIM = 64
@@ -133,15 +134,6 @@ def _inner(x: Tensor) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def _up2(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-def _of_objects(x: Tensor, owners: Tensor | None) -> Tensor:
-    """Image maps for each object: row `owners[p]` of [B, ...], or the one image broadcast over all objects."""
-    return x if owners is None else x[owners]
-
-
 class NanoPropagation(nn.Module):
     """Propagation network of the embedded model (2.9 M parameters in the trunk, 1.1 M beside it)."""
 
@@ -230,7 +222,7 @@ class NanoPropagation(nn.Module):
         masks, others = _inner(masks), _inner(others)
         _, packed = pack_mask(masks)
         fine = torch.cat([F.pixel_unshuffle(masks, 4), F.pixel_unshuffle(others, 4)], dim=1)  # (P, 32, h/4, w/4)
-        image4, image8, image16 = (_of_objects(f, owners) for f in query.features[3:])
+        image4, image8, image16 = (of_objects(f, owners) for f in query.features[3:])
         x = F.relu(self.value_mask4(fine) + image4)
         x = F.relu(self.value_down8(x) + image8)
         x = self.value_block(self.value_down16(x) + image16)
@@ -251,12 +243,12 @@ class NanoPropagation(nn.Module):
         """
         size = previous.shape[-2:]
         previous = _inner(previous)
-        thin, skip8, skip4 = (_of_objects(f, owners) for f in query.features[:3])
+        thin, skip8, skip4 = (of_objects(f, owners) for f in query.features[:3])
         previous4, packed = pack_mask(previous)
         read4 = F.pixel_shuffle(readout[:, VALUE_DIM:], 4)  # (P, 1, h/4, w/4)
         x = self.block16(self.compress(torch.cat([readout, packed], dim=1)) + thin)
-        x = self.block8(_up2(self.narrow8(F.relu(x))) + skip8)
-        x = self.block4(_up2(self.narrow4(F.relu(x))) + skip4 + self.mask4(torch.cat([read4, previous4], dim=1)))
+        x = self.block8(upsample(self.narrow8(F.relu(x)), 2) + skip8)
+        x = self.block4(upsample(self.narrow4(F.relu(x)), 2) + skip4 + self.mask4(torch.cat([read4, previous4], dim=1)))
         logits = self.pred(F.relu(self.light4(x))) + self.prior * (2 * read4 - 1)
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 

@@ -149,9 +149,8 @@ def correspond(
             hint="resize one of them so that both have the same size",
         )
     size = (source.shape[0], source.shape[1])
-    padding = Padding.of(*size)
     with torch.inference_mode():
-        first, second = (image_tensor(image, padding).to(device) for image in (source, target))
+        first, second = (image_tensor(image).to(device) for image in (source, target))
         own = network.encode_key(first)
         if rules.shared_keys:
             key = own.key

@@ -110,7 +110,7 @@ class Follower:
         predicted = self._known > 0 and (wanted or permanent or rules.temporary)
         if not predicted and labels is None:
             return None
-        image = image_tensor(self.read_frame(index), self.padding)
+        image = image_tensor(self.read_frame(index))
         query = self.networks.encode_key(image)
         joint = None
         if predicted:

@@ -45,18 +45,18 @@ class Difference:
 
 def fuse_frame(
     networks: Networks, image: np.ndarray, query_key: Tensor, new: np.ndarray, old: np.ndarray | None,
-    difference: Difference, index: int, plan: Pass, known: int, blend: bool = True,
+    difference: Difference, index: int, plan: Pass, known: int,
 ) -> np.ndarray:  # fmt: skip
     """The final soft mask of one frame.
 
     Between the new interaction and an older one on that side all earlier objects are fused. Where there is no older
     one the new result stands. Beyond it (only reached for the sake of new objects) earlier objects stay as they were.
-    Objects that are new in this round have nothing to be fused with.
+    Objects that are new in this round have nothing to be fused with. `ModelChoice.fusion` can let the new result stand
+    between interactions, too ("off"), or fuse with empty attention maps ("no-difference").
 
     Args:
         new, old: float32 [K + 1, H, W] and [K' + 1, H, W] (or None), of the frame with or without its border;
-        known: objects before this round;
-        blend: off lets the new result stand between interactions, too.
+        known: objects before this round.
 
     Returns:
         float32 [K + 1, H, W].
@@ -65,7 +65,7 @@ def fuse_frame(
         return new
     if (plan.bound - index) * plan.step <= 0:
         return _beside(old[: known + 1], new[known + 1 :], certain=index in plan.interacted)
-    if not blend:
+    if networks.choice.fusion == "off":
         return new
     padding = Padding.of(*new.shape[1:])
     new_masks = mask_tensor(new[1:], padding)
@@ -73,13 +73,16 @@ def fuse_frame(
     joined = new_masks.clone()
     gap = abs(plan.bound - plan.start)
     times = torch.tensor([[abs(plan.bound - index) / gap, abs(plan.start - index) / gap]]).expand(known, 2)
-    attention = difference_attention(
-        difference.key[: 1 if networks.rules.shared_keys else known],
-        query_key,
-        difference.positive[:known].to(query_key.device),
-        difference.negative[:known].to(query_key.device),
-        networks.rules,
-    )
+    if networks.choice.fusion == "no-difference":
+        attention = torch.zeros_like(old_masks).expand(-1, 2, -1, -1).contiguous()
+    else:
+        attention = difference_attention(
+            difference.key[: 1 if networks.rules.shared_keys else known],
+            query_key,
+            difference.positive[:known].to(query_key.device),
+            difference.negative[:known].to(query_key.device),
+            networks.rules,
+        )
     frame = image_tensor(image)
     joined[:known] = networks.fuse(frame, old_masks, new_masks[:known], attention, times.contiguous()).cpu()
     return padding.remove(aggregate_wbg(joined))[:, 0].numpy()
@@ -100,7 +103,6 @@ def fuse_stream(
     read_old: ReadProbs,
     difference: Difference,
     known: int,
-    blend: bool = True,
 ) -> Iterator[tuple[Propagated, np.ndarray]]:
     """Fuses a propagated stream as it comes; yields each item with its final soft mask."""
     for item in stream:
@@ -108,6 +110,6 @@ def fuse_stream(
         with torch.inference_mode():
             final = fuse_frame(
                 networks, read_frame(item.index), item.query.key, item.probs, old, difference, item.index, item.run,
-                known, blend,
+                known,
             )  # fmt: skip
         yield item, final

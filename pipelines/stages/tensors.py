@@ -47,13 +47,12 @@ class Padding:
         return x[..., self.top : height - self.bottom, self.left : width - self.right]
 
 
-def image_tensor(image: np.ndarray, padding: Padding | None = None) -> Tensor:
+def image_tensor(image: np.ndarray) -> Tensor:
     """uint8 [h, w, 3] RGB -> float32 [1, 3, h', w'], ImageNet-normalised, then padded with zeros (the mean colour)."""
-    padding = padding or Padding.of(*image.shape[:2])
     x = torch.from_numpy(image).permute(2, 0, 1)[None].to(torch.float32)
     mean = torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1) * 255
     std = torch.tensor(IMAGE_STD).view(1, 3, 1, 1) * 255
-    return padding.add((x - mean) / std)
+    return Padding.of(*image.shape[:2]).add((x - mean) / std)
 
 
 def mask_tensor(objects: np.ndarray, padding: Padding) -> Tensor:

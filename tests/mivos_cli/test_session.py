@@ -63,7 +63,6 @@ def test_segment_defaults(fake_flow: ModuleType) -> None:
         "model": ModelChoice(),
         "formats": ("png", "overlay"),
         "force": False,
-        "fusion": True,
     }
     assert "4 frames, 2 objects, 1 rounds" in result.stdout
     assert "propagate" in result.stdout and "out/masks" in result.stdout and "out/session" in result.stdout
@@ -73,7 +72,7 @@ def test_segment_options(fake_flow: ModuleType) -> None:
     fake_flow.segment = call = Recorder(Whole())  # type: ignore[attr-defined]
     line = "segment v.mp4 --masks m.png -o out --snap --session s --size 0 --model big --device cuda --force"
     line += " --checkpoint a.pth --checkpoint b.pth --precision bfloat16"
-    more = "--engine torch --format coco --format webm --format coco --no-fusion --json"
+    more = "--engine torch --format coco --format webm --format coco --fusion off --json"
     result = runner.invoke(app, f"{line} {more}".split())
     assert result.exit_code == 0, result.stderr
     call.kwargs.pop("progress")
@@ -83,10 +82,9 @@ def test_segment_options(fake_flow: ModuleType) -> None:
         "snap": True,
         "session": Path("s"),
         "size": None,
-        "model": ModelChoice("big", "cuda", "torch", "bfloat16", (Path("a.pth"), Path("b.pth"))),
+        "model": ModelChoice("big", "cuda", "torch", "bfloat16", (Path("a.pth"), Path("b.pth")), "off"),
         "formats": ("coco", "webm"),
         "force": True,
-        "fusion": False,
     }
     data = json.loads(result.stdout)
     assert data["outputs"] == {"png": "out/masks"} and data["stages"][0]["stage"] == "decode"
@@ -123,18 +121,17 @@ def test_exactly_one_of_scribbles_and_masks(fake_flow: ModuleType, command: str,
                 "scribbles": None,
                 "snap": True,
                 "model": ModelChoice(),
-                "fusion": True,
             },
         ),
         (
             "propagate s --device cpu",
             (Path("s"),),
-            {"model": ModelChoice(device="cpu"), "fusion": True},
+            {"model": ModelChoice(device="cpu")},
         ),
         (
-            "fuse s --engine torch --no-fusion",
+            "fuse s --engine torch --fusion no-difference",
             (Path("s"),),
-            {"model": ModelChoice(engine="torch"), "fusion": False},
+            {"model": ModelChoice(engine="torch", fusion="no-difference")},
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

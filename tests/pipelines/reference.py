@@ -17,7 +17,7 @@ from pipelines.networks.s2m import S2M
 from pipelines.networks.stcn import STCN
 from pipelines.networks.stm import STM
 from pipelines.networks.synthetic_weights import fill
-from pipelines.stages.tensors import Padding, image_tensor
+from pipelines.stages.tensors import image_tensor
 
 NETWORKS: dict[str, type[nn.Module]] = {"s2m": S2M, "propagation": STM, "propagation_stcn": STCN, "fusion": FusionNet}
 FEATURES, SMALL = {"atol": 3e-4, "rtol": 0.0}, {"atol": 5e-5, "rtol": 0.0}
@@ -37,7 +37,7 @@ def load(path: Path) -> dict[str, Tensor]:
 
 def image(frame: Tensor) -> Tensor:
     """uint8 [h, w, 3] -> [1, 3, h', w']."""
-    return image_tensor(frame.numpy(), Padding.of(*frame.shape[:2]))
+    return image_tensor(frame.numpy())
 
 
 def planes(labels: Tensor, *objects: int) -> Tensor:

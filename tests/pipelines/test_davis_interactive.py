@@ -21,13 +21,14 @@ pytest.importorskip("davisinteractive.common", reason="needs davisinteractive 1.
 
 from mivos_cli.app import guarded
 from mivos_cli.bench_davis import davis
-from pipelines.engine import networks
+from pipelines.engine import ModelChoice, networks
 from pipelines.evaluation import robot
 from pipelines.evaluation.davis_interactive import (
     InteractiveReport,
     RobotProcessor,
     evaluate_davis_interactive,
 )
+from pipelines.evaluation.recorded import of_davis
 from pipelines.evaluation.robot import find_sequences, load_davisinteractive, tables
 from pipelines.flow import decode
 from pipelines.rounds import Progress
@@ -176,6 +177,22 @@ def test_command_prints_the_scores(tiny_root: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0 and f"J&F@60s {100 * data['at_60']:.2f}" in again.stdout
     nothing = CliRunner().invoke(app, [*command[:4], "--sequence", "nowhere"])
     assert nothing.exit_code == 1 and "nowhere" in nothing.stderr
+
+
+def test_fewer_samples_and_the_kind_of_fusion_are_kept(tiny_root: Path, tmp_path: Path) -> None:
+    root = copy_of(tiny_root, tmp_path / "copy")
+    (root / "Scribbles" / "chair" / "002.json").write_bytes((root / "Scribbles" / "chair" / "001.json").read_bytes())
+    choice = ModelChoice(device="cpu", fusion="off")
+    report = evaluate_davis_interactive(root, tmp_path / "out", model=choice, interactions=1, samples=1)
+    assert report.samples == 1 and report.sequences[0]["j_and_f"] > 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["model"]["fusion"] == "off"
+    settings = of_davis(report, root, choice).settings
+    assert (settings["fusion"], settings["samples"], settings["interactions"]) == ("off", 1, 1)
+    full = ModelChoice(device="cpu")
+    with pytest.raises(UsageError, match="other settings .model."):
+        evaluate_davis_interactive(root, tmp_path / "out", model=full, interactions=1)
+    more = evaluate_davis_interactive(root, tmp_path / "out", model=choice, interactions=1)
+    assert (more.samples, more.resumed) == (2, 1)
 
 
 def test_the_robot_draws_the_same_again(tiny_root: Path) -> None:

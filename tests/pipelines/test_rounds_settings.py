@@ -62,14 +62,14 @@ def test_other_options_do_not_cost_a_propagated_round(begun: Path, tmp_path: Pat
     other = tmp_path / "other.safetensors"
     state = load_file(WEIGHTS / "nano_propagation.safetensors")
     save_file({key: value * torch.tensor(1.01, dtype=value.dtype) for key, value in state.items()}, other)
-    with pytest.raises(UsageError, match="fusion: True, now False"):
-        flow.fuse(begun, model=TORCH, fusion=False)
+    with pytest.raises(UsageError, match="fusion: full, now off"):
+        flow.fuse(begun, model=ModelChoice(engine="torch", fusion="off"))
     with pytest.raises(UsageError, match="other weights of the propagation network"):
         flow.fuse(begun, model=ModelChoice(engine="torch", checkpoints=(other,)))
     with pytest.raises(UsageError, match="precision: float32, now bfloat16"):
         flow.fuse(begun, model=ModelChoice(engine="torch", precision="bfloat16"))
     with pytest.raises(UsageError, match="other settings"):
-        flow.interact(begun, masks=mask(tmp_path / "third", 3, 50), model=TORCH, fusion=False)
+        flow.interact(begun, masks=mask(tmp_path / "third", 3, 50), model=ModelChoice(engine="torch", fusion="off"))
     assert not flow.fuse(begun, model=TORCH).skipped and finished(begun) == 2
 
 
