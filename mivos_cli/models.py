@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mivos_cli.options import Force
 from mivos_cli.output import Json, Output, Verbose, path_lines, row_table
-from stores.errors import ModelError, UsageError
+from stores.errors import ModelError, OutputExistsError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,12 +139,32 @@ def import_checkpoint(
     _show_arrivals(out, [asdict(models.import_file(file, name, force=force))])
 
 
+def average(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Weight files of one network.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--out", "-o", help="The new file (safetensors).", show_default=False)],
+    force: Force = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the mean of several runs that began with the same weights."""
+    if output.exists() and not force:
+        raise OutputExistsError(f"{output} is there already", hint="--force replaces it, or choose another --out")
+    from pipelines.training.averaging import average_weights
+
+    out = Output(json=json, verbose=verbose)
+    network = average_weights(files, output)
+    out.result({"network": network, "out": str(output)}, lambda console: path_lines(console, {network: str(output)}))
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_known,
     "download": download,
     "verify": verify,
     "path": path,
     "import": import_checkpoint,
+    "average": average,
 }
 
 

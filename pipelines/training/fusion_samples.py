@@ -6,6 +6,7 @@ the new one, the target lies anywhere between (or beside) them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,17 +39,21 @@ class FusionSample:
 
 
 class FusionSampler:
-    """Draws samples from a run of `generate_fusion`; sample i is a function of (seed, i)."""
+    """Draws samples from runs of `generate_fusion`; sample i is a function of (seed, i)."""
 
-    def __init__(self, clips: list[Clip], run: Path, size: int, crop: int, seed: int) -> None:
-        self.run, self.size, self.crop, self.seed = run, size, crop, seed
-        self.items = []
+    def __init__(self, clips: list[Clip], runs: Sequence[Path], size: int, crop: int, seed: int) -> None:
+        self.size, self.crop, self.seed = size, crop, seed
+        self.where = ", ".join(str(run) for run in runs)
+        self.items: list[tuple[Clip, Path, list[int]]] = []
         for clip in clips:
-            refs = sorted(int(p.name) for p in (run / clip.name).glob("[0-9]*")) if (run / clip.name).is_dir() else []
-            if len(refs) > 1:
-                self.items.append((clip, refs))
+            for folder in (run / clip.name for run in runs):
+                refs = sorted(int(p.name) for p in folder.glob("[0-9]*")) if folder.is_dir() else []
+                if len(refs) > 1:
+                    self.items.append((clip, folder, refs))
         if not self.items:
-            raise DatasetError(f"{run}: no video with two propagated references", hint="run `mivos gen-fusion` first")
+            raise DatasetError(
+                f"{self.where}: no video with two propagated references", hint="run `mivos gen-fusion` first"
+            )
 
     def sample(self, index: int) -> FusionSample:
         rng = np.random.default_rng((self.seed, index))
@@ -56,12 +61,12 @@ class FusionSampler:
             drawn = self._draw(rng, strict=attempt < 15)
             if drawn is not None:
                 return drawn
-        raise DatasetError(f"{self.run}: no usable sample found in 20 tries", hint="generate more fusion data")
+        raise DatasetError(f"{self.where}: no usable sample found in 20 tries", hint="generate more fusion data")
 
     def _draw(self, rng: np.random.Generator, *, strict: bool) -> FusionSample | None:
-        clip, refs = self.items[rng.integers(len(self.items))]
+        clip, folder, refs = self.items[rng.integers(len(self.items))]
         first, second = (int(r) for r in rng.permutation(refs)[:2])
-        of_first, of_second = ({p.name for p in self._folder(clip, ref).iterdir()} for ref in (first, second))
+        of_first, of_second = ({p.name for p in (folder / f"{ref:05d}").iterdir()} for ref in (first, second))
         objects = sorted(of_first & of_second)
         if not objects:
             return None
@@ -69,7 +74,7 @@ class FusionSampler:
         low, high = min(first, second), max(first, second)
         outside = rng.random() < 0.15  # training covers frames beyond the two, as the published data does
         target = int(rng.integers(0, len(clip.images)) if outside else rng.integers(low + 1, high))
-        maps = [self._map(clip, ref, name, at) for ref, at in ((first, target), (second, target), (first, second))]
+        maps = [_map(folder, ref, name, at) for ref, at in ((first, target), (second, target), (first, second))]
         if any(m is None for m in maps):
             return None
         image, labels = resized_pair(clip, target, self.size)
@@ -97,7 +102,7 @@ class FusionSampler:
         """A square crop that holds a pixel where the maps differ, if there is one."""
         height, width = planes.shape[1:]
         if min(height, width) < self.crop:
-            raise DatasetError(f"{self.run}: maps of {width} x {height} are smaller than the crop of {self.crop}")
+            raise DatasetError(f"{self.where}: maps of {width} x {height} are smaller than the crop of {self.crop}")
         ys, xs = np.nonzero(np.abs(planes[0] - planes[1]) > 0.1)
         y, x = height // 2, width // 2
         if len(ys):
@@ -107,8 +112,6 @@ class FusionSampler:
         left = int(np.clip(x - rng.integers(0, self.crop), 0, width - self.crop))
         return slice(top, top + self.crop), slice(left, left + self.crop)
 
-    def _folder(self, clip: Clip, ref: int) -> Path:
-        return self.run / clip.name / f"{ref:05d}"
 
-    def _map(self, clip: Clip, ref: int, name: str, frame: int) -> np.ndarray | None:
-        return cv2.imread(str(self._folder(clip, ref) / name / f"{frame:05d}.png"), cv2.IMREAD_GRAYSCALE)
+def _map(folder: Path, ref: int, name: str, frame: int) -> np.ndarray | None:
+    return cv2.imread(str(folder / f"{ref:05d}" / name / f"{frame:05d}.png"), cv2.IMREAD_GRAYSCALE)

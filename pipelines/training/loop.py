@@ -1,211 +1,289 @@
-"""The training loop: restartable, deterministic in its data, with averaged weights and a plain-text log."""
+"""The training loop: restartable, deterministic in its data, in one process or several."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pipelines.allocator import keep_freed_memory
-from pipelines.training.recipes import RECIPES, Batch, Recipe
+from pipelines.training.base import Batch, Moment, Recipe, Samples, Setting
+from pipelines.training.logs import LOG, RunLog, Scores
+from pipelines.training.options import TrainOptions, TrainReport
+from pipelines.training.parallel import Group, Step, distributed, process_group
+from pipelines.training.recipes import RECIPES, find_recipe
+from pipelines.training.state import CHECKPOINT, RunState, save_published, save_weights
 from stores.errors import ModelError, UsageError
 
-CHECKPOINT = "checkpoint.pt"
-LOG = "log.jsonl"
+__all__ = ["CHECKPOINT", "LOG", "RECIPES", "TrainOptions", "TrainReport", "save_weights", "train"]
+Report = Callable[[int, int, dict[str, float]], None]
 
 
-@dataclass(frozen=True)
-class TrainReport:
-    """Where a run stands when `train` returns."""
+def train(
+    recipe: Recipe | str,
+    data: Path | None,
+    out: Path,
+    *,
+    options: TrainOptions | None = None,
+    progress: Report | None = None,
+    **changes: Any,
+) -> TrainReport:
+    """Trains a network; run again with the same `out` to go on where it stopped, which gives the same weights.
 
-    recipe: str
-    iterations: int
-    seconds: float
-    weights: str
-    scores: dict[str, float]
+    Under torchrun every process calls this alike; the first one writes. What is learnt does not depend on how the
+    samples of a step are spread over processes, but for dropout, the choice of hard pixels over a batch (both of the authors' S2M) and
+    the mean over visible objects of a batch (nano propagation), which are those of a process.
 
-    def to_json(self) -> dict:
-        return asdict(self)
+    Args:
+        recipe: a part ("s2m", "propagation", "fusion": its nano recipe), "part/name" of `RECIPES`, or a recipe.
+        data: root in DAVIS layout; None where the recipe needs none.
+        out: run directory: checkpoint.pt, log.jsonl, tensorboard, and the weights.
+        options: further options; `changes` are fields of them that are given by name.
+        progress: called in the first process with iteration, iterations and running means of the scores.
+
+    Raises:
+        UsageError: unknown recipe, options that do not go together or differ from those of the run that is continued.
+        DatasetError: unusable data. ModelError: weights or a device cannot be used, or the loss is not a number.
+        StorageFullError: `out` cannot be written.
+    """
+    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    wanted = replace(options or TrainOptions(), **changes)
+    if wanted.minutes and chosen.published:
+        raise UsageError("--minutes ends runs of nano recipes only", hint="use --iterations")
+    if wanted.batch:
+        chosen = replace(chosen, batch=wanted.batch)
+    if wanted.threads:
+        torch.set_num_threads(wanted.threads)
+    keep_freed_memory()
+    with process_group(wanted.device) as group:
+        return _Run(chosen, data, out, wanted, group, progress).go()
 
 
 class _Samples(Dataset):
-    """Sample i of a run, whatever process asks for it."""
+    """The samples of one process, in the order of its steps."""
 
-    def __init__(self, recipe: Recipe, start: int, end: int) -> None:
-        self.recipe, self.start, self.end = recipe, start, end
+    def __init__(self, samples: Samples, recipe: Recipe, group: Group, start: int, end: int) -> None:
+        self.samples, self.start, self.end = samples, start, end
+        self.batch, self.size, self.rank = recipe.batch, group.size, group.rank
 
     def __len__(self) -> int:
-        return self.end - self.start
+        return (self.end - self.start) * self.batch
 
     def __getitem__(self, item: int) -> Batch:
-        return self.recipe.sample(self.start + item)
+        step, place = divmod(item, self.batch)
+        # a step takes consecutive samples whatever the number of processes
+        return self.samples(((self.start + step) * self.size + self.rank) * self.batch + place)
 
 
-def _batches(recipe: Recipe, iteration: int, iterations: int, workers: int) -> Iterator[Batch]:
-    size = recipe.schedule.batch
-    samples = _Samples(recipe, iteration * size, iterations * size)
-    return iter(DataLoader(samples, batch_size=size, num_workers=workers, prefetch_factor=3 if workers else None))
+def _quiet_worker(worker: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
 
 
-def _optimiser(recipe: Recipe) -> torch.optim.Optimizer:
-    s = recipe.schedule
-    trunk: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in recipe.network.named_parameters():
-        if parameter.requires_grad:
-            (trunk if name.startswith("trunk.") else rest).append(parameter)
-    groups = [{"params": p, "lr": lr} for p, lr in ((trunk, s.trunk_lr), (rest, s.lr)) if p]
-    for group in groups:
-        group["initial_lr"] = group["lr"]
-    return torch.optim.AdamW(groups, weight_decay=s.weight_decay)
+@dataclass(frozen=True)
+class _Precision:
+    amp: bool
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float16 if self.device.type == "cuda" else torch.bfloat16
+
+    def cast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.amp)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Keeps small fp16 gradients; does nothing where bf16 or no mixed precision is used."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.amp and self.dtype == torch.float16)
+
+
+class _Run:
+    """One call of `train` in one process."""
+
+    def __init__(
+        self, recipe: Recipe, data: Path | None, out: Path, options: TrainOptions, group: Group, report: Report | None
+    ) -> None:
+        self.recipe, self.out, self.options, self.group, self.report = recipe, out, options, group, report
+        self.total = options.iterations or recipe.iterations
+        batch = recipe.batch * group.size
+        amp = recipe.amp if options.amp is None else options.amp
+        self.precision = _Precision(amp, group.device)
+        torch.manual_seed(options.seed)  # every process builds the same network
+        self.job = recipe.job(options.sources(data), Setting(options.seed, batch, self.total))
+        if not (out / CHECKPOINT).exists():
+            recipe.start(self.job.network, options.beginnings)
+        self.network = self.job.network.to(group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.job.helper is not None:
+            self.job.helper.to(group.device).eval().requires_grad_(False)
+        self.network.train()
+        if recipe.batch_norm == "frozen":
+            freeze_batch_norm(self.network)
+        average = None
+        if recipe.average is not None:
+            ema = torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.average)
+            average = torch.optim.swa_utils.AveragedModel(self.network, multi_avg_fn=ema)
+        self.state = RunState(
+            recipe.title,
+            options.facts(recipe, self.total, batch, amp),
+            self.network,
+            _optimiser(recipe, self.network),
+            self.precision.scaler(),
+            average,
+        )
+
+    def go(self) -> TrainReport:
+        state, options = self.state, self.options
+        self.out.mkdir(parents=True, exist_ok=True)
+        state.resume(self.out)
+        text = "\n\n".join(f"{k}: {v}" for k, v in {**vars(self.recipe), **vars(options)}.items())
+        self.log = RunLog(self.out, options.log, active=self.group.first, iteration=state.iteration, text=text)
+        self.scores, self.valid = Scores(), dict[str, float]()
+        step = distributed(Step(self.job), self.group, batch_norm=self.recipe.batch_norm)
+        self.started = self.saved = time.monotonic()
+        self.before = state.seconds
+        save_every = self.recipe.save_every if options.save_every is None else options.save_every
+        try:
+            for batch in self._batches():
+                moment = Moment(state.iteration, self.total, self._done())
+                if moment.done >= 1 and state.iteration > 0 and options.minutes:
+                    break
+                rows = self._step(step, batch, moment)
+                self._tell(rows)
+                if time.monotonic() - self.saved > save_every and self.group.first:
+                    self.saved = time.monotonic()
+                    self._save()
+                every = options.validate_every
+                if every and state.iteration % every == 0 and state.iteration < self.total:
+                    self._validate()
+            if options.validate is not None:
+                self._validate()
+            weights = self._finish()
+        finally:
+            self.log.close()
+        scores = {**self.scores.running, **self.valid}
+        return TrainReport(state.title, state.iteration, state.seconds, str(weights), scores)
+
+    def _batches(self) -> Iterator[Batch]:
+        workers, cuda = self.options.workers, self.group.device.type == "cuda"
+        samples = _Samples(self.job.samples, self.recipe, self.group, self.state.iteration, self.total)
+        if not len(samples):
+            return
+        ahead = 3 if workers else None
+        yield from DataLoader(
+            samples, self.recipe.batch, num_workers=workers, prefetch_factor=ahead, pin_memory=cuda,
+            worker_init_fn=_quiet_worker,
+        )  # fmt: skip
+
+    def _done(self) -> float:
+        share = (self.state.iteration + 1) / self.total
+        if not self.options.minutes:
+            return share
+        return self.group.from_first(max(share, self._seconds() / (60 * self.options.minutes)))
+
+    def _seconds(self) -> float:
+        return self.before + time.monotonic() - self.started
+
+    def _step(self, step: nn.Module, batch: Batch, moment: Moment) -> list:
+        state, recipe, device = self.state, self.recipe, self.group.device
+        for group in state.optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * recipe.rate(moment)
+        # a step's random numbers (dropout) follow from its number, so that a continued run draws the same
+        torch.manual_seed((self.options.seed * 1_000_003 + moment.iteration) * 4099 % 2**62 + self.group.rank)
+        batch = tuple(tensor.to(device, non_blocking=True) for tensor in batch)
+        with self.precision.cast():
+            loss, scores, shown = step(batch, moment)
+        values = torch.stack([loss.detach().float(), *(value.detach().float() for value in scores.values())]).tolist()
+        if not all(map(_finite, values[:1])):  # never into the weights
+            raise ModelError(
+                f"the loss became {values[0]} at iteration {moment.iteration}; the last checkpoint is as it was",
+                hint="lower the learning rate, or use --no-amp",
+            )
+        state.optimiser.zero_grad(set_to_none=True)
+        state.scaler.scale(loss).backward()
+        if recipe.clip is not None:
+            state.scaler.unscale_(state.optimiser)
+            nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
+        state.scaler.step(state.optimiser)
+        state.scaler.update()
+        if state.average is not None:
+            state.average.update_parameters(self.network)
+        state.iteration += 1
+        self.scores.add(dict(zip(("loss", *scores), values, strict=True)))
+        due = self.group.first and (state.iteration % recipe.panel_every == 0 or state.iteration == 1)
+        return self.job.panel(batch, shown) if due else []
+
+    def _tell(self, rows: list) -> None:
+        at, state = self.state.iteration, self.state
+        if self.report and self.group.first:
+            self.report(at, self.total, self.scores.running)
+        if at % self.recipe.log_every == 0 or at == self.total:
+            means = self.scores.interval()
+            shared = self.group.mean(torch.tensor(list(means.values()), device=self.group.device)).tolist()
+            means = dict(zip(means, shared, strict=True))
+            if self.group.first:
+                self.log.line(at, self._seconds(), means)
+                self.log.scalars(at, {**means, "lr": state.optimiser.param_groups[0]["lr"]})
+        if rows:
+            self.log.pictures(at, rows)
+        if self.recipe.keep_every and at % self.recipe.keep_every == 0 and self.group.first:
+            save_published(state.weights(), self.out / f"{state.title}_{at}.pth")
+
+    def _save(self) -> Path:
+        state = self.state
+        state.seconds = self._seconds()
+        state.save(self.out)
+        if self.recipe.published:
+            return self.out / f"{state.title}.pth"  # large, and the checkpoint holds it: written at the end
+        save_weights(state.weights(), self.out / f"{state.title}.safetensors")
+        return self.out / f"{state.title}.safetensors"
+
+    def _finish(self) -> Path:
+        self.state.seconds = self._seconds()
+        path = self.out / f"{self.state.title}{'.pth' if self.recipe.published else '.safetensors'}"
+        if self.group.first:
+            self._save()
+            if self.recipe.published:
+                save_published(self.state.weights(), path)
+        self.group.wait()
+        return path
+
+    def _validate(self) -> None:
+        if self.options.validate is not None and self.group.first:
+            from pipelines.training.validation import validate  # with what evaluation needs; training does without
+
+            state = self.state
+            self.valid = validate(self.recipe, state.weights(), self.options, self.group.device)
+            self.log.line(state.iteration, self._seconds(), self.valid)
+            self.log.scalars(state.iteration, self.valid, "valid")
+        self.group.wait()
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
-    """Training mode with BatchNorm statistics as they are; their scale and shift still learn."""
-    network.train()
+    """BatchNorm statistics stay as they are; scale and shift still learn."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
-def save_weights(state: dict[str, Tensor], path: Path, *, half: bool = True) -> None:
-    """Writes safetensors atomically, floating tensors in fp16 by default, counters left out."""
-    kept = {k: v.detach().cpu() for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    kept = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in kept.items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(kept, temporary)
-    os.replace(temporary, path)
+def _optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    trunk: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (trunk if recipe.trunk_lr and name.startswith("trunk.") else rest).append(parameter)
+    groups = [{"params": p, "lr": lr} for p, lr in ((trunk, recipe.trunk_lr or 0.0), (rest, recipe.lr)) if p]
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    kind = torch.optim.AdamW if recipe.decoupled_decay else torch.optim.Adam
+    return kind(groups, weight_decay=recipe.weight_decay)
 
 
-def train(
-    recipe: str,
-    data: Path,
-    out: Path,
-    *,
-    iterations: int | None = None,
-    minutes: float | None = None,
-    threads: int | None = None,
-    seed: int = 14159265,
-    workers: int = 1,
-    save_every: float = 120.0,
-    progress: Callable[[int, int, dict[str, float]], None] | None = None,
-) -> TrainReport:
-    """Trains one embedded network; run again with the same `out` to go on where it stopped.
-
-    Args:
-        recipe: a key of `RECIPES`.
-        data: root in DAVIS layout, with optional ``static/**/NAME.jpg`` + ``NAME.png``.
-        out: run directory: checkpoint, log and ``<recipe>.safetensors`` (averaged weights, fp16).
-        iterations: length of the run; the recipe's own when None.
-        minutes: training time after which the learning rate has fallen to zero and the run ends, counted over
-            restarts; without it the iterations decide.
-        threads: torch threads; torch's choice when None.
-        save_every: seconds between checkpoints.
-        progress: called with iteration, iterations and averaged scores.
-
-    Raises:
-        UsageError: unknown recipe. DatasetError: unusable data. ModelError: the checkpoint is of another recipe.
-    """
-    if recipe not in RECIPES:
-        raise UsageError(f"unknown recipe {recipe!r}", hint=f"choose one of: {', '.join(RECIPES)}")
-    if threads:
-        torch.set_num_threads(threads)
-    keep_freed_memory()
-    torch.manual_seed(seed)
-    job = RECIPES[recipe](data, seed)
-    total = iterations or job.schedule.iterations
-    network = job.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    freeze_batch_norm(network)
-    optimiser = _optimiser(job)
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(job.schedule.average)
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    iteration, spent = _resume(out / CHECKPOINT, recipe, network, average, optimiser)
-    scores: dict[str, float] = {}
-    saved = started = time.monotonic()
-    for batch in _batches(job, iteration, total, workers):
-        done = max((iteration + 1) / total, (spent + time.monotonic() - started) / (60 * minutes) if minutes else 0)
-        if done >= 1 and iteration > 0 and minutes:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = group["initial_lr"] * _rate(done, job.schedule.warmup)
-        loss, facts = job.loss(batch, done)
-        if not torch.isfinite(loss):  # never into a checkpoint
-            raise ModelError(
-                f"the loss became {float(loss.detach())} at iteration {iteration}", hint="lower the learning rate"
-            )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), job.schedule.clip)
-        optimiser.step()
-        average.update_parameters(network)
-        iteration += 1
-        for key, value in {"loss": float(loss.detach()), **facts}.items():
-            scores[key] = scores.get(key, value) * 0.98 + value * 0.02
-        if progress:
-            progress(iteration, total, scores)
-        now = time.monotonic()
-        if now - saved > save_every:
-            saved = now
-            _save(out, recipe, network, average, optimiser, iteration, spent + now - started, scores)
-    spent += time.monotonic() - started
-    _save(out, recipe, network, average, optimiser, iteration, spent, scores)
-    return TrainReport(recipe, iteration, spent, str(out / f"{recipe}.safetensors"), scores)
-
-
-def _rate(done: float, warmup: float) -> float:
-    return min(1.0, done / warmup) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def _save(
-    out: Path,
-    recipe: str,
-    network: nn.Module,
-    average: torch.optim.swa_utils.AveragedModel,
-    optimiser: torch.optim.Optimizer,
-    iteration: int,
-    seconds: float,
-    scores: dict[str, float],
-) -> None:
-    state = {
-        "recipe": recipe,
-        "iteration": iteration,
-        "seconds": seconds,
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
-    }
-    temporary = out / (CHECKPOINT + ".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, out / CHECKPOINT)
-    save_weights(average.module.state_dict(), out / f"{recipe}.safetensors")
-    with (out / LOG).open("a") as log:
-        log.write(json.dumps({"iteration": iteration, "seconds": round(seconds, 1), **scores}) + "\n")
-
-
-def _resume(
-    path: Path,
-    recipe: str,
-    network: nn.Module,
-    average: torch.optim.swa_utils.AveragedModel,
-    optimiser: torch.optim.Optimizer,
-) -> tuple[int, float]:
-    if not path.exists():
-        return 0, 0.0
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    if state["recipe"] != recipe:
-        raise ModelError(f"{path} belongs to a run of {state['recipe']!r}", hint="choose another --out")
-    network.load_state_dict(state["network"])
-    average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["iteration"]), float(state["seconds"])
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")

@@ -1,4 +1,4 @@
-"""Losses of the three recipes."""
+"""Losses and scores of all recipes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def bootstrapped_cross_entropy(logits: Tensor, target: Tensor, kept: float) -> Tensor:
+def bootstrapped_cross_entropy(logits: Tensor, target: Tensor, kept: float, *, together: bool = False) -> Tensor:
     """Mean of the hardest `kept` fraction of pixels of every sample.
 
     Args:
-        logits: [B, C, h, w] float; target: [B, h, w] long; kept: fraction in (0, 1].
+        logits: [B, C, h, w] float; target: [B, h, w] long; kept: fraction in (0, 1];
+        together: the hardest pixels are chosen over the whole batch, as S2M's training does.
 
     Returns:
         scalar.
     """
-    loss = F.cross_entropy(logits, target, reduction="none").flatten(1)  # (B, h*w)
+    loss = F.cross_entropy(logits, target, reduction="none").flatten(0 if together else 1)
     if kept < 1:
-        loss = loss.topk(max(1, int(loss.shape[1] * kept)), dim=1, sorted=False).values
+        loss = loss.topk(max(1, int(loss.shape[-1] * kept)), dim=-1, sorted=False).values
     return loss.mean()
 
 
@@ -36,9 +37,14 @@ def soft_jaccard_loss(probs: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 def kept_fraction(progress: float, start: float = 0.1, end: float = 0.4, final: float = 0.25) -> float:
     """Fraction of pixels in the bootstrapped loss: 1 until `start`, then linear to `final` at `end` of the run."""
-    if progress <= start:
+    return falling_fraction(progress, start, end, final)
+
+
+def falling_fraction(at: float, start: float, end: float, final: float) -> float:
+    """1 until `start`, then linear to `final` at `end`."""
+    if at <= start:
         return 1.0
-    return max(final, 1 - (1 - final) * (progress - start) / (end - start))
+    return final if at >= end else 1 - (1 - final) * (at - start) / (end - start)
 
 
 def jaccard(pred: Tensor, target: Tensor) -> Tensor:
@@ -46,3 +52,14 @@ def jaccard(pred: Tensor, target: Tensor) -> Tensor:
     intersection = (pred & target).sum(dim=(-2, -1)).float()
     union = (pred | target).sum(dim=(-2, -1)).float()
     return torch.where(union > 0, intersection / union.clamp(min=1), torch.ones_like(union))
+
+
+def pooled_iou(pred: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """(sum of intersections + 1) / (sum of unions + 1) over a batch of boolean planes [B, h, w], as the authors log.
+
+    `weight` [B] leaves out samples where it is 0.
+    """
+    both, either = (pred & target).sum((1, 2)).float(), (pred | target).sum((1, 2)).float()
+    if weight is not None:
+        both, either = both * weight, either * weight
+    return (both.sum() + 1) / (either.sum() + 1)

@@ -5,6 +5,7 @@ Every sample is a function of (seed, index) alone, so a resumed run sees the dat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,6 +52,8 @@ def _read_pair(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def find_videos(root: Path, split: str = "train") -> list[Clip]:
     """The sequences of ``ImageSets/2017/<split>.txt`` in a DAVIS-layout root that are annotated in every frame."""
+    inner = (root, root / "trainval", root / "2017" / "trainval")  # the last two: DAVIS as it is published
+    root = next((top for top in inner if (top / "ImageSets" / "2017").is_dir()), root)
     listing = root / "ImageSets" / "2017" / f"{split}.txt"
     if not listing.is_file():
         raise DatasetError(f"{listing} is missing", hint="give a root in DAVIS layout: see `mivos train --help`")
@@ -64,6 +67,19 @@ def find_videos(root: Path, split: str = "train") -> list[Clip]:
     return clips
 
 
+def find_synthetic(root: Path) -> list[Clip]:
+    """The videos of a BL30K-layout root (``JPEGImages/<id>``, ``Annotations/<id>``) whose frames all have masks."""
+    clips = []
+    for folder in sorted(path for path in (root / "JPEGImages").glob("*") if path.is_dir()):
+        images = tuple(sorted(folder.glob("*.jpg")))
+        labels = tuple(root / "Annotations" / folder.name / f"{path.stem}.png" for path in images)
+        if len(images) > 2 and all(path.is_file() for path in labels):
+            clips.append(Clip(folder.name, images, labels))
+    if not clips:
+        raise DatasetError(f"{root}: no whole video in BL30K layout", hint="make some with `mivos render-bl30k`")
+    return clips
+
+
 def find_stills(root: Path) -> list[Clip]:
     """Every ``NAME.jpg`` with a ``NAME.png`` beside it below ``<root>/static``."""
     pairs = [(path, path.with_suffix(".png")) for path in sorted((root / "static").rglob("*.jpg"))]
@@ -72,11 +88,15 @@ def find_stills(root: Path) -> list[Clip]:
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """How clips are mixed. `size` is the side of the square crop in pixels."""
+    """How clips are mixed. `size` is the side of the square crop in pixels.
+
+    `synthetic_share` of the clips are rendered ones, if there are any; of the others, `still_share` are stills.
+    """
 
     size: int = 224
     frames: int = 3
     still_share: float = 0.35
+    synthetic_share: float = 0.3
     max_jump: int = 12
     paste_share: float = 0.45
     min_scale: float = 0.42
@@ -87,10 +107,13 @@ class ClipRecipe:
 class ClipSampler:
     """Draws clips of `recipe.frames` frames with up to two objects."""
 
-    def __init__(self, videos: list[Clip], stills: list[Clip], recipe: ClipRecipe, seed: int) -> None:
+    def __init__(
+        self, videos: list[Clip], stills: list[Clip], recipe: ClipRecipe, seed: int, synthetic: Sequence[Clip] = ()
+    ) -> None:
         if not videos and not stills:
             raise DatasetError("no training data: neither sequences nor still pairs were found")
         self.videos, self.stills, self.recipe, self.seed = videos, stills, recipe, seed
+        self.synthetic = list(synthetic)
 
     def sample(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Sample number `index`.
@@ -119,15 +142,17 @@ class ClipSampler:
 
     def _clip(self, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
         r = self.recipe
-        still = not self.videos or (bool(self.stills) and rng.random() < r.still_share)
-        clip = (self.stills if still else self.videos)[rng.integers(len(self.stills if still else self.videos))]
+        rendered = bool(self.synthetic) and rng.random() < r.synthetic_share
+        still = not rendered and (not self.videos or (bool(self.stills) and rng.random() < r.still_share))
+        pool = self.synthetic if rendered else self.stills if still else self.videos
+        clip = pool[rng.integers(len(pool))]
         indices = self._indices(rng, len(clip.images))
         frames = [clip.read(i) for i in dict.fromkeys(indices)]
         lookup = dict(zip(dict.fromkeys(indices), frames, strict=True))
         first_image, first_labels = lookup[indices[0]]
         height, width = first_labels.shape
-        # bring stills of any size to the scale of 480p video before the random scale
-        scale = 480 / min(height, width) * np.exp(rng.uniform(np.log(r.min_scale), np.log(r.max_scale)))
+        # bring stills of any size near the scale of 480p video before the random scale, without blurring small ones
+        scale = 480 / max(min(height, width), 360) * np.exp(rng.uniform(np.log(r.min_scale), np.log(r.max_scale)))
         ys, xs = np.nonzero(first_labels)
         if len(ys):
             k = rng.integers(len(ys))
@@ -156,9 +181,10 @@ class ClipSampler:
         return images, labels
 
     def _indices(self, rng: np.random.Generator, length: int) -> list[int]:
-        if length == 1:
-            return [0] * self.recipe.frames
-        jumps = rng.integers(1, self.recipe.max_jump + 1, self.recipe.frames - 1)
+        if length < self.recipe.frames:  # a still, or too short to choose from
+            return [min(index, length - 1) for index in range(self.recipe.frames)]
+        longest = min(self.recipe.max_jump, max(length // 6, 1))  # short clips span time faster
+        jumps = rng.integers(1, longest + 1, self.recipe.frames - 1)
         if rng.random() < 0.3:  # neighbours, as in real propagation
             jumps[1:] = 1
         while jumps.sum() >= length:

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mivos_cli.app import app
+from pipelines.training.options import TrainOptions
 
 runner = CliRunner()
 
@@ -58,10 +59,62 @@ def test_options(calls: list[tuple[tuple[Any, ...], dict[str, Any]]], tmp_path: 
     result = runner.invoke(app, line.split())
     assert result.exit_code == 0, result.stderr
     (args, kwargs), *others = calls
-    assert not others and args == ("s2m", Path("root"), tmp_path)
-    assert kwargs == {"iterations": 7, "minutes": 2.5, "threads": 1, "seed": 5}
+    assert not others and args == ("s2m/nano", Path("root"), tmp_path)
+    assert kwargs == {"options": TrainOptions(iterations=7, minutes=2.5, threads=1, seed=5, start_from=())}
     assert json.loads(result.stdout)["iterations"] == 7
     assert result.stderr == "s2m 1/7\n"
+
+
+def test_options_of_a_published_recipe(calls: list[tuple[tuple[Any, ...], dict[str, Any]]], tmp_path: Path) -> None:
+    line = (
+        f"train propagation --recipe stcn-main --data d --youtube y --static s --lvis l --synthetic a --synthetic b "
+        f"--fusion-data f --start-from one.pth --start-from two.pth --propagation-weights p.pth --out {tmp_path} "
+        "--batch 3 --workers 4 --device cpu --no-amp --validate v --validate-every 9 --validate-sequences 2 "
+        "--validate-frames 5 --log board"
+    )
+    result = runner.invoke(app, line.split())
+    assert result.exit_code == 0, result.stderr
+    ((args, kwargs),) = calls
+    assert args == ("propagation/stcn-main", Path("d"), tmp_path)
+    assert kwargs["options"] == TrainOptions(
+        batch=3,
+        workers=4,
+        device="cpu",
+        amp=False,
+        synthetic=(Path("a"), Path("b")),
+        fusion=(Path("f"),),
+        youtube=Path("y"),
+        static=Path("s"),
+        lvis=Path("l"),
+        propagation=Path("p.pth"),
+        start_from=("one.pth", "two.pth"),
+        validate=Path("v"),
+        validate_every=9,
+        validate_sequences=2,
+        validate_frames=5,
+        log=Path("board"),
+    )
+
+
+def test_recipes_are_listed(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
+    result = runner.invoke(app, "train fusion --list --json".split())
+    assert result.exit_code == 0, result.stderr
+    names = [recipe["recipe"] for recipe in json.loads(result.stdout)["recipes"]]
+    assert names[:2] == ["nano", "nano-no-difference"] and "mivos-stcn-davis" in names and not calls
+
+
+def test_only_the_first_process_speaks(
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    (tmp_path / "checkpoint.pt").write_bytes(b"of the first process")
+    result = runner.invoke(app, f"train s2m --data root --out {tmp_path} --json".split())
+    assert result.exit_code == 0 and not result.stdout and len(calls) == 1
+
+
+def test_a_run_needs_a_folder(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
+    result = runner.invoke(app, "train s2m --data root".split())
+    assert result.exit_code == 2 and "--out" in result.stderr and not calls
 
 
 def test_summary(calls: list[tuple[tuple[Any, ...], dict[str, Any]]], tmp_path: Path) -> None:

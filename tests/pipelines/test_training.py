@@ -14,6 +14,7 @@ import torch
 
 from pipelines.engine import ModelChoice, Networks
 from pipelines.synthesis.fusion_data import generate_fusion
+from pipelines.synthesis.fusion_videos import find_fusion_videos
 from pipelines.training import loop
 from pipelines.training.losses import bootstrapped_cross_entropy, jaccard, kept_fraction, soft_jaccard_loss
 from pipelines.training.samples import ClipRecipe, ClipSampler, find_stills, find_videos
@@ -124,9 +125,9 @@ def test_fusion_data_and_training(data: Path, tmp_path: Path) -> None:
     for name in ("ImageSets", "JPEGImages", "Annotations"):
         (tmp_path / name).symlink_to(data / name)
     networks = Networks(ModelChoice("nano", "cpu", "torch"))
-    clips = find_videos(tmp_path)
-    assert generate_fusion(clips, tmp_path / "fusion", networks, separation=8, size=320) == 3
-    assert generate_fusion(clips, tmp_path / "fusion", networks, separation=8, size=320) == 0  # all there
+    videos = find_fusion_videos(tmp_path)
+    made = [generate_fusion(videos, tmp_path / "fusion", networks, separation=8, size=320) for _ in range(2)]
+    assert [report.references for report in made] == [3, 0] and made[1].existing == 3
     image = cv2.imread(str(tmp_path / "fusion" / "car" / "00008" / "00002" / "00023.png"), cv2.IMREAD_UNCHANGED)
     assert image.dtype == np.uint8 and image.shape[0] == 320
     report = loop.train("fusion", tmp_path, tmp_path / "run", iterations=2, workers=0, threads=1)
@@ -147,13 +148,14 @@ def test_wrong_use_is_explained(data: Path, tmp_path: Path) -> None:
 def test_training_runs_wherever_torch_is() -> None:
     """On a rented machine only these packages are there."""
     allowed = {"torch", "torchvision", "timm", "numpy", "cv2", "PIL", "safetensors", "pipelines", "stores"}
+    allowed |= {"sympy", "mpmath", "triton"}  # torch's own, which torchvision makes it load
     program = """
 import sys
 from importlib.metadata import packages_distributions
 before = set(sys.modules)
 import torch
 of_torch = {name.partition(".")[0] for name in sys.modules}
-import pipelines.training.recipes, pipelines.training.loop
+import pipelines.training.recipes, pipelines.training.loop, pipelines.training.start
 names = {name.partition(".")[0] for name in sys.modules} - of_torch
 print(*sorted(name for name in names if name in packages_distributions()))
 """
