@@ -93,7 +93,8 @@ def find_assets(meshes: Sequence[Path], textures: Path | None, skies: Path | Non
     images = []
     for kind, folder, painted in (("textures", textures, TEXTURES), ("skies", skies, SKIES)):
         if folder is None:
-            images.append(Shelf(kind, {f"{BUILTIN}{name}": str(work / kind / f"{name}.png") for name in painted}))
+            files = {f"{BUILTIN}{name}": str(work.resolve() / kind / f"{name}.png") for name in painted}
+            images.append(Shelf(kind, files))
         else:
             images.append(Shelf(kind, _collect([folder], IMAGE_SUFFIXES, "images (.jpg, .png)")))
     return Assets(shelf, images[0], images[1], seed)

@@ -5,9 +5,9 @@
     <renderer's python> inside.py JOB.json         with the `bpy` wheel
     blender -b --python inside.py -- JOB.json      with an installed Blender that has blenderproc in its Python
 
-It and `inside_models.py` use the standard library, numpy, bpy and blenderproc only. One scene load per video;
-everything is keyed once, then all masks are rendered, then all pictures. A file appears under its name only when
-complete, and what is there already is not rendered again. Events go to stdout as JSON lines; whatever Blender
+It, `inside_start.py` and `inside_models.py` use the standard library, numpy, bpy and blenderproc only. One scene load
+per video; everything is keyed once, then all masks are rendered, then all pictures. A file appears under its name only
+when complete, and what is there already is not rendered again. Events go to stdout as JSON lines; whatever Blender
 prints goes to stderr. When stdin ends, the parent is gone and this process ends, too.
 
 As published: Cycles, Filmic view, JPEG quality 98, 3 bounces, a glowing square as sky, world grey beyond it, masks
@@ -18,7 +18,6 @@ compositor node (half the time), and the world's light is not importance sampled
 from __future__ import annotations
 
 import atexit
-import importlib
 import importlib.util
 import json
 import os
@@ -27,17 +26,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.polynomial import polynomial
 
-MASK_CHUNK = 32  # label maps come back as arrays, all of a chunk at once
+MASK_CHUNK, MASK_PIXELS = 32, 2**24  # frames and pixels at once: label maps come back as int64 arrays
 DISK_FULL = 28
 
 if TYPE_CHECKING:
     from blender import inside_models as models
+    from blender import inside_start as starter
 
 
 def tell(event: str, **values: Any) -> None:
@@ -65,51 +64,10 @@ def watch_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-class Over:
-    """An object with some attributes replaced."""
-
-    def __init__(self, target: Any, **replaced: Any) -> None:
-        self.__dict__.update(_target=target, _replaced=replaced)
-
-    def __getattr__(self, name: str) -> Any:
-        return self._replaced[name] if name in self._replaced else getattr(self._target, name)
-
-
-def start_blenderproc(work: str) -> Any:
-    """Import blenderproc without letting it download or install anything; returns the module."""
-    os.environ["USE_EXTERNAL_BPY_MODULE"] = "1"  # honoured by versions after 2.8
-    if not hasattr(np, "string_"):
-        setattr(np, "string_", np.bytes_)  # noqa: B010
-    os.environ["OUTSIDE_OF_THE_INTERNAL_BLENDER_PYTHON_ENVIRONMENT_BUT_IN_RUN_SCRIPT"] = "1"
-    spec = importlib.util.find_spec("blenderproc")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("blenderproc is not installed in the Python of this Blender")
-    # blenderproc's __init__ removes the first occurrence of this folder from the path
-    packages = os.path.dirname(os.path.dirname(os.path.abspath(spec.origin)))
-    sys.path.insert(0, packages)
-    import blenderproc
-    from blenderproc.python.utility import SetupUtility as setup_module
-
-    setup = setup_module.SetupUtility
-    if not hasattr(setup_module, "is_using_external_bpy_module"):
-        setup.setup = staticmethod(lambda *args, **kwargs: sys.argv)
-        os.environ["INSIDE_OF_THE_INTERNAL_BLENDER_PYTHON_ENVIRONMENT"] = "1"
-        sys.path.insert(0, packages)
-        importlib.reload(blenderproc)
-        setup.setup_utility_paths(work)
-    from blenderproc.python.utility import Initializer as init_module
-
-    # the wheel has no languages, and init sets one
-    english = SimpleNamespace(view=SimpleNamespace(language="en_US"))
-    init_module.bpy = Over(bpy, context=Over(bpy.context, preferences=english))
-    blenderproc.init()
-    return blenderproc
-
-
-def load_models() -> Any:
-    """The module beside this file, which is no package in Blender's Python."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "inside_models.py")
-    spec = importlib.util.spec_from_file_location("inside_models", path)
+def load_beside(name: str) -> Any:
+    """A module beside this file, which is no package in Blender's Python."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -255,8 +213,10 @@ def render_masks(bproc: Any, job: dict[str, Any], frames: int) -> None:
     from PIL import Image
 
     RendererUtility.render_init = lambda: None
-    bpy.context.scene.render.use_persistent_data = False
-    for first, end in chunks(missing(job["masks"], ".png", frames), MASK_CHUNK):
+    settings = bpy.context.scene.render
+    settings.use_persistent_data = False
+    size = max(1, min(MASK_CHUNK, MASK_PIXELS // (settings.resolution_x * settings.resolution_y)))
+    for first, end in chunks(missing(job["masks"], ".png", frames), size):
         bproc.utility.set_keyframe_render_interval(frame_start=first, frame_end=end)
         labels = bproc.renderer.render_segmap(map_by="cp_category_id", default_values={"cp_category_id": 0})
         for i, values in zip(range(first, end), labels["cp_category_id_segmaps"], strict=True):
@@ -303,7 +263,7 @@ def main(job_path: str) -> None:
         job = json.load(file)
     with open(job["scene"], encoding="utf-8") as file:
         scene = json.load(file)
-    bproc = start_blenderproc(job["work"])
+    bproc = starter.start_blenderproc(job["work"])
     tell("started", seconds=time.monotonic() - began)
     build(bproc, job, scene)
     bproc.renderer.set_cpu_threads(job["threads"])
@@ -330,7 +290,7 @@ if __name__ == "__main__":
     try:
         import bpy  # before blenderproc and before anything that looks for Blender's own modules
 
-        models = load_models()
+        starter, models = load_beside("inside_start"), load_beside("inside_models")
         main(sys.argv[-1])
     except BaseException as error:
         traceback.print_exc()

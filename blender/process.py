@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from blender.environment import Renderer
 from stores.errors import RenderError, StorageFullError
 
 STALL = 1800.0  # seconds without any event; a frame of 768x512 takes one core 22 s at 64 samples
+LEAVING = 60.0  # seconds that a process may take to end after its last word
 NEARLY_FULL = 2**24  # bytes free on a disk on which Blender failed to write, without saying why
+KILLED = -getattr(signal, "SIGKILL", 9)
 
 
 class DiedLoadingError(Exception):
@@ -76,6 +79,8 @@ def run_job(
             if stop.is_set():
                 return False
             quiet = quiet + 0.2 if line == b"" else 0.0
+            if last.get("event") == "done" and quiet > LEAVING:
+                break  # all is written, it only does not end
             if quiet > stall:
                 raise RenderError(
                     f"{job.stem}: the renderer was silent for {stall:.0f} s and was ended", hint=_see(log)
@@ -84,7 +89,8 @@ def run_job(
             if event is not None:
                 last = event
                 events(event)
-        code = process.wait(timeout=60)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=LEAVING)
     finally:
         if process.poll() is None:
             process.kill()
@@ -94,7 +100,7 @@ def run_job(
         reader.join()
     if last.get("event") == "done":
         return True
-    raise _failure(job, log, last, code)
+    raise _failure(job, log, last, process.returncode)
 
 
 def _failure(job: Path, log: Path, last: Mapping[str, Any], code: int) -> Exception:
@@ -104,10 +110,10 @@ def _failure(job: Path, log: Path, last: Mapping[str, Any], code: int) -> Except
             return StorageFullError(f"{job.parent}: the disk is full", hint="make room; the same command continues")
         return RenderError(f"{job.stem}: {' '.join(str(last.get('why')).split())[:300]}", hint=_see(log))
     why = _death(code)
-    if last.get("event") == "loading" and code != -signal.SIGKILL:
+    if last.get("event") == "loading" and code != KILLED:
         return DiedLoadingError(str(last["name"]), f"the renderer died of it ({why})")
     hint = _see(log)
-    if code == -getattr(signal, "SIGKILL", 9):
+    if code == KILLED:
         hint = f"perhaps memory ran out: fewer --workers; the same command continues. {hint}"
     return RenderError(f"{job.stem}: the renderer {why} before it was done", hint=hint)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from blender.assets import BUILTIN, Assets
 from blender.environment import Renderer
-from blender.process import DiedLoadingError, run_job
+from blender.process import STALL, DiedLoadingError, run_job
 from blender.scene import Scene
 from stores.errors import RenderError
 from stores.files import atomic_file, make_folder
@@ -22,6 +22,7 @@ from stores.mask_colours import davis_palette
 
 DEATHS = 4  # files that may kill the renderer, per video
 FAILURES = 3  # videos that may fail one after the other before the run is given up
+USUAL = 64 * 768 * 512  # samples of a frame for which `STALL` is ample
 FOLDERS = {"images": ("JPEGImages", ".jpg"), "masks": ("Annotations", ".png")}
 
 
@@ -130,6 +131,7 @@ class Run:
         if self._stop.is_set():
             return
         began, notes = time.monotonic(), _Notes()
+        stall = STALL * max(1.0, self._samples * scene.size[0] * scene.size[1] / USUAL)
         work, log = self._out / "work" / scene.id, self._out / "logs" / f"{scene.id}.log"
         folders = {kind: self._folder(scene, kind) for kind in FOLDERS}
         for folder in (work, *folders.values()):
@@ -139,7 +141,9 @@ class Run:
             job = self._write_job(scene, work, folders, threads, notes.skip)
             notes.used.clear()
             try:
-                finished = run_job(self._renderer, job, log, lambda event: self._take(event, scene, notes), self._stop)
+                finished = run_job(
+                    self._renderer, job, log, lambda event: self._take(event, scene, notes), self._stop, stall
+                )
                 if not finished:
                     return
             except DiedLoadingError as error:

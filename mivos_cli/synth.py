@@ -21,7 +21,10 @@ def gen_fusion(
     output: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="Folder of this run; `mivos train fusion` reads ROOT/fusion.", show_default=False
+            "--out",
+            "-o",
+            help="Folder of this run, for `mivos train fusion --fusion-data`, which reads DATA/fusion if not told.",
+            show_default=False,
         ),
     ],
     split: Annotated[

@@ -5,8 +5,7 @@
     <root>/JPEGImages/<video>/00000.jpg 00001.jpg ...
     <root>/Annotations/<video>/00000.png ...               palette PNGs of object ids; ids may have gaps
 
-The published set comes as six archives that unpack into one such root each. `mivos render-bl30k` writes the same
-and puts a video there only when it is complete.
+`mivos render-bl30k` writes the same and puts a video there only when it is complete.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Bl30kDataset:
     def annotations(self, video: str) -> list[Path]:
         """Return the masks of a video, one per frame."""
         folder = self._folder("Annotations", video)
-        stems = [path.stem for path in self.frames(video)]
+        stems = dict.fromkeys(path.stem for path in self.frames(video))
         for path in list_files(folder, {".png"}, DatasetError):
             if path.stem not in stems:
                 raise DatasetError(f"{path}: there is no frame {path.stem}.jpg in {self.root / 'JPEGImages' / video}")

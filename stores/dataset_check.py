@@ -104,7 +104,10 @@ class _Check:
 
     def _similar(self) -> str:
         """What is there instead of JPEGImages, in a few words."""
-        names = sorted(entry.name for entry in os.scandir(self.root))[:5]
+        try:
+            names = sorted(entry.name for entry in os.scandir(self.root))[:5]
+        except OSError as error:
+            raise DatasetError(f"{self.root}: cannot be read: {error.strerror or error}") from error
         return f"it holds {', '.join(names)}" if names else "it is empty"
 
     # ---- videos
@@ -113,7 +116,7 @@ class _Check:
         """Layout, folders of images and masks, names of the videos."""
         images, masks, layout = base / IMAGES, base / MASKS, "bl30k"
         inner = _folders_in(images)
-        deep = [name for name in inner if _folders_in(images / name)]
+        deep = [name for name in inner if _folders_in(images / name) and not _holds_pictures(images / name)]
         if RESOLUTION in inner or deep:
             layout, name = "davis", RESOLUTION if RESOLUTION in inner else deep[0]
             if name != RESOLUTION:
@@ -261,6 +264,10 @@ def _folders_in(folder: Path) -> list[str]:
     except OSError:
         return []
     return sorted(names, key=natural_key)
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(entry.name.lower().endswith(PICTURES) for entry in os.scandir(folder))
 
 
 def _text(size: tuple[int, int] | None) -> str:

@@ -57,7 +57,8 @@ class FusionRun:
         file = self.out / SETTINGS
         settings = json.loads(json.dumps(settings))
         if not file.exists():
-            if any(path.name != WORK for path in self.out.iterdir()):
+            # hidden: ours, and what is left of a run.json whose writer was killed
+            if any(not path.name.startswith(".") for path in self.out.iterdir()):
                 raise OutputExistsError(
                     f"{self.out}: is not empty and holds no {SETTINGS} of gen-fusion", hint="choose another --out"
                 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from blender import process
 from blender.environment import Renderer
 from blender.process import DiedLoadingError, run_job
 from stores.errors import RenderError, StorageFullError
@@ -86,6 +87,14 @@ def test_a_death_while_loading_names_the_file(program: Program) -> None:
 def test_silence_is_ended(program: Program) -> None:
     with pytest.raises(RenderError, match="silent for 1 s"):
         program.run("tell('frame', frame=0); time.sleep(600)", stall=1.0)
+
+
+def test_one_that_is_done_but_does_not_end(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LEAVING", 1.0)
+    began = time.monotonic()
+    assert program.run("tell('done'); time.sleep(600)")
+    assert program.run("tell('done'); os.close(1); os.close(2); time.sleep(600)")
+    assert time.monotonic() - began < 30
 
 
 def test_stopping(program: Program) -> None:

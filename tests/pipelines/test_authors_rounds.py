@@ -6,6 +6,7 @@ The same sessions, stages and rounds as every other model; golden/README.md says
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,15 @@ from stores.source import Frame, SourceInfo
 
 FORMS = {"main": ("mivos", "propagation"), "stcn": ("mivos-stcn", "propagation_stcn")}
 MASKS = 5e-4  # of the pixels, golden/README.md section 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_threads() -> Iterator[None]:
+    """How sums are split between threads decides one near-tie of STM's top-k; the same split on every machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=["main", "stcn"])

@@ -230,6 +230,12 @@ def test_a_run_goes_on_and_takes_no_other_settings(cut: Path, tmp_path: Path, na
     ):
         with pytest.raises(UsageError, match=named):
             generate_fusion(videos, run, nano, **options)  # type: ignore[arg-type]
+    (run / "run.json").rename(tmp_path / "kept.json")
+    for folder in (run / "bear", run / "car-turn"):
+        folder.rename(tmp_path / folder.name)
+    (run / ".0123456789ab.tmp").write_text("{")  # killed while it wrote run.json
+    assert generate_fusion(videos, run, nano, separation=4, reach=1).references == 2
+    assert (run / "run.json").read_bytes() == (tmp_path / "kept.json").read_bytes()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(OutputExistsError, match="no run.json"):

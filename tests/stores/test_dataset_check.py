@@ -262,6 +262,8 @@ def test_flat_layouts(root: Path, tmp_path: Path) -> None:
         shutil.copytree(root / kind / "480p", flat / kind)
     report = check_dataset(flat)
     assert report.layouts == ("bl30k",) and report.problems == () and report.frames == 8
+    (flat / "JPEGImages" / "bear" / "@eaDir").mkdir()  # a folder beside the frames is none of videos
+    assert check_dataset(flat) == report
     for path in list((flat / "Annotations").glob("*/*")):
         if path.stem != "00000":
             path.unlink()
