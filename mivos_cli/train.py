@@ -99,7 +99,7 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            "--minutes", min=0.0, help="Stop after this time (nano).", show_default="no limit", rich_help_panel=RUN
+            "--minutes", min=0.01, help="Stop after this time (nano).", show_default="no limit", rich_help_panel=RUN
         ),
     ] = None,
     batch: Annotated[
@@ -133,7 +133,7 @@ def train(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", help="Seed of sampling and initial weights.", rich_help_panel=RUN)
+        int, typer.Option("--seed", min=0, help="Seed of sampling and initial weights.", rich_help_panel=RUN)
     ] = 14159265,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue what is in --out, if anything.", rich_help_panel=RUN)

@@ -27,10 +27,11 @@ from pipelines.networks.aggregate import aggregate_wbg
 from pipelines.networks.registry import weights_digest
 from pipelines.stages.propagate import Anchor, Pass, Propagator
 from pipelines.synthesis.fusion_run import FusionRun
-from pipelines.synthesis.fusion_videos import FusionVideos, read_image, read_labels
+from pipelines.synthesis.fusion_videos import FusionVideos, read_image
 from pipelines.synthesis.shared_keys import SharedKeys
 from pipelines.training.samples import Clip
 from stores.errors import InputError
+from stores.labels import read_labels
 from stores.source import working_size
 
 MIN_PIXELS = 100  # an object of a reference frame must have more

@@ -6,8 +6,7 @@
     <root>/ImageSets/2017/<split>.txt          optional: one name per line
     <root>/JPEGImages/<video>/00000.jpg        <root>/Annotations/<video>/00000.png          BL30K
 
-Frames are counted in the order of their names. What a mask says is what training reads in it (`Clip.read`): the index
-of a palette PNG is the object, 255 is void and becomes background; in a grey PNG everything above 0 is object 1.
+Frames are counted in the order of their names. What a mask says is decided by `stores.labels`, as in training.
 """
 
 from __future__ import annotations
@@ -17,15 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from pipelines.training.samples import Clip
 from stores.davis import DavisDataset
 from stores.errors import DatasetError, UsageError
 from stores.files import check_name, list_files, list_folders
-from stores.png import DECODER_ERRORS
+from stores.labels import open_image
 
-VOID = 255
 JPEG = (".jpg", ".jpeg")
 
 
@@ -129,42 +126,11 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         DatasetError: it cannot be read to its end.
     """
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))  # a copy: tensors want to be writable
-    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
-
-
-def read_labels(path: Path) -> np.ndarray:
-    """uint8 [H, W] object ids of a mask, see the module's text.
-
-    Raises:
-        DatasetError: it cannot be read, or holds colours instead of ids.
-    """
-    try:
-        with Image.open(path) as image:
-            mode, values = image.mode, np.asarray(image)
-    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
-    if mode in ("1", "L"):
-        return (values > 0).astype(np.uint8)
-    if mode != "P":
-        raise DatasetError(f"{path}: is a {mode} image, not a mask of ids", hint="save masks as 8-bit palette PNGs")
-    return np.where(values == VOID, np.uint8(0), values)
+    with open_image(path) as image:
+        return np.array(image.convert("RGB"))  # a copy: tensors want to be writable
 
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height as the header has them."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: BaseException) -> DatasetError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-    if str(path) in reason or not reason:
-        reason = "no image that can be decoded"
-    return DatasetError(f"{path}: cannot be read: {reason}", hint="`mivos data check ROOT` finds all such files")
+    with open_image(path) as image:
+        return image.size

@@ -23,7 +23,8 @@ def average_weights(files: Sequence[Path], out: Path) -> str:
         files: two or more, of the same network.
 
     Raises:
-        UsageError: fewer than two files. ModelError: a file is unreadable, or of another network than the first.
+        UsageError: fewer than two files. ModelError: a file is unreadable, or of another network than the first, or
+        its tensors have other shapes. StorageFullError: `out` cannot be written.
     """
     if len(files) < 2:
         raise UsageError("a mean needs at least two weight files")
@@ -33,6 +34,12 @@ def average_weights(files: Sequence[Path], out: Path) -> str:
         if name != names[0] or state.keys() != states[0].keys():
             raise ModelError(
                 f"{path}: is of network {name!r}, {files[0]} of {names[0]!r}", hint="average files of one network"
+            )
+        changed = next((key for key in state if state[key].shape != states[0][key].shape), None)
+        if changed is not None:
+            here, there = (tuple(each[changed].shape) for each in (state, states[0]))
+            raise ModelError(
+                f"{path}: {changed} is of shape {here}, in {files[0]} of {there}", hint="average files of one network"
             )
     mean = {key: torch.stack([state[key].float() for state in states]).mean(0) for key in states[0]}
     save_weights(mean, out)

@@ -23,7 +23,8 @@ from pipelines.training.base import Batch
 from pipelines.training.deform import thin_plate
 from pipelines.training.order import Epochs, drawing
 from pipelines.training.samples import Clip
-from pipelines.training.sets import VideoItem, read_image, read_labels, read_still_mask
+from pipelines.training.sets import VideoItem, read_image, read_still_mask
+from stores.labels import read_labels
 
 FRAMES, TRIES = 3, 5
 JUMPS = ((0.1, 10), (0.2, 15), (0.3, 20), (0.4, 25))  # share of the epochs from which on max_jump is ...

@@ -18,6 +18,7 @@ from pipelines.training.samples import Clip, resized_pair
 from stores.errors import DatasetError
 
 MIN_DIFFERENT = 100  # pixels whose two maps differ by more than 0.1
+ATTEMPTS, STRICT = 200, 15  # each draws a video anew; only the first ones insist on a difference
 
 
 @dataclass(frozen=True)
@@ -57,23 +58,32 @@ class FusionSampler:
 
     def sample(self, index: int) -> FusionSample:
         rng = np.random.default_rng((self.seed, index))
-        for attempt in range(20):
-            drawn = self._draw(rng, strict=attempt < 15)
+        for attempt in range(ATTEMPTS):
+            drawn = self._draw(rng, strict=attempt < STRICT)
             if drawn is not None:
                 return drawn
-        raise DatasetError(f"{self.where}: no usable sample found in 20 tries", hint="generate more fusion data")
+        raise DatasetError(
+            f"{self.where}: no usable sample found in {ATTEMPTS} tries", hint="generate more fusion data"
+        )
 
     def _draw(self, rng: np.random.Generator, *, strict: bool) -> FusionSample | None:
         clip, folder, refs = self.items[rng.integers(len(self.items))]
-        first, second = (int(r) for r in rng.permutation(refs)[:2])
-        of_first, of_second = ({p.name for p in (folder / f"{ref:05d}").iterdir()} for ref in (first, second))
-        objects = sorted(of_first & of_second)
+        first, *others = (int(r) for r in rng.permutation(refs))
+        # in random order: the first one that fits is any of them
+        pairs = ((other, _shared_objects(folder, first, other)) for other in others)
+        second, objects = next(((other, names) for other, names in pairs if names), (first, []))
         if not objects:
             return None
         name = objects[rng.integers(len(objects))]
         low, high = min(first, second), max(first, second)
+        reached = _frames(folder, first, name) & _frames(folder, second, name)
+        anywhere = [frame for frame in range(len(clip.images)) if frame in reached]
+        between = [frame for frame in anywhere if low < frame < high]
         outside = rng.random() < 0.15  # training covers frames beyond the two, as the published data does
-        target = int(rng.integers(0, len(clip.images)) if outside else rng.integers(low + 1, high))
+        targets = anywhere if outside or not between else between  # neighbours have nothing between them
+        if not targets:
+            return None
+        target = targets[rng.integers(len(targets))]
         maps = [_map(folder, ref, name, at) for ref, at in ((first, target), (second, target), (first, second))]
         if any(m is None for m in maps):
             return None
@@ -111,6 +121,18 @@ class FusionSampler:
         top = int(np.clip(y - rng.integers(0, self.crop), 0, height - self.crop))
         left = int(np.clip(x - rng.integers(0, self.crop), 0, width - self.crop))
         return slice(top, top + self.crop), slice(left, left + self.crop)
+
+
+def _shared_objects(folder: Path, first: int, second: int) -> list[str]:
+    """The objects of both references that the first one followed to the second."""
+    names = sorted(path.name for path in (folder / f"{first:05d}").glob("[0-9]*"))
+    held = ((folder / f"{first:05d}" / name / f"{second:05d}.png", folder / f"{second:05d}" / name) for name in names)
+    return [name for name, (reached, own) in zip(names, held, strict=True) if reached.is_file() and own.is_dir()]
+
+
+def _frames(folder: Path, ref: int, name: str) -> set[int]:
+    """The frames to which a reference's object was propagated."""
+    return {int(path.stem) for path in (folder / f"{ref:05d}" / name).glob("[0-9]*.png")}
 
 
 def _map(folder: Path, ref: int, name: str, frame: int) -> np.ndarray | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from pipelines.allocator import keep_freed_memory
 from pipelines.training.base import Batch, Moment, Recipe, Samples, Setting
@@ -18,8 +19,9 @@ from pipelines.training.logs import LOG, RunLog, Scores
 from pipelines.training.options import TrainOptions, TrainReport
 from pipelines.training.parallel import Group, Step, distributed, process_group
 from pipelines.training.recipes import RECIPES, find_recipe
+from pipelines.training.samples import share_cache
 from pipelines.training.state import CHECKPOINT, RunState, save_published, save_weights
-from stores.errors import ModelError, UsageError
+from stores.errors import MivosError, ModelError, UsageError
 
 __all__ = ["CHECKPOINT", "LOG", "RECIPES", "TrainOptions", "TrainReport", "save_weights", "train"]
 Report = Callable[[int, int, dict[str, float]], None]
@@ -37,8 +39,8 @@ def train(
     """Trains a network; run again with the same `out` to go on where it stopped, which gives the same weights.
 
     Under torchrun every process calls this alike; the first one writes. What is learnt does not depend on how the
-    samples of a step are spread over processes, but for dropout, the choice of hard pixels over a batch (both of the authors' S2M) and
-    the mean over visible objects of a batch (nano propagation), which are those of a process.
+    samples of a step are spread over processes, but for dropout, the choice of hard pixels over a batch (both of the
+    authors' S2M) and the mean over visible objects of a batch (nano propagation), which are those of a process.
 
     Args:
         recipe: a part ("s2m", "propagation", "fusion": its nano recipe), "part/name" of `RECIPES`, or a recipe.
@@ -66,7 +68,10 @@ def train(
 
 
 class _Samples(Dataset):
-    """The samples of one process, in the order of its steps."""
+    """The samples of one process, in the order of its steps.
+
+    An error is handed out like a sample: raised in a loader process it would come back as text, without its hint.
+    """
 
     def __init__(self, samples: Samples, recipe: Recipe, group: Group, start: int, end: int) -> None:
         self.samples, self.start, self.end = samples, start, end
@@ -75,16 +80,27 @@ class _Samples(Dataset):
     def __len__(self) -> int:
         return (self.end - self.start) * self.batch
 
-    def __getitem__(self, item: int) -> Batch:
+    def __getitem__(self, item: int) -> Batch | MivosError:
         step, place = divmod(item, self.batch)
-        # a step takes consecutive samples whatever the number of processes
-        return self.samples(((self.start + step) * self.size + self.rank) * self.batch + place)
+        try:
+            # a step takes consecutive samples whatever the number of processes
+            return self.samples(((self.start + step) * self.size + self.rank) * self.batch + place)
+        except MivosError as error:
+            return error
 
 
-def _quiet_worker(worker: int) -> None:
+def _batch(samples: list[Batch | MivosError]) -> Batch | MivosError:
+    """The samples of a step in one batch, or the first error among them."""
+    errors = (sample for sample in samples if isinstance(sample, MivosError))
+    return next(errors, None) or tuple(default_collate(samples))
+
+
+def _prepare_worker(processes: int, worker: int) -> None:
+    """Makes a loader process one of so many on the machine."""
     import cv2
 
     cv2.setNumThreads(0)
+    share_cache(processes)
 
 
 @dataclass(frozen=True)
@@ -176,10 +192,15 @@ class _Run:
         if not len(samples):
             return
         ahead = 3 if workers else None
-        yield from DataLoader(
-            samples, self.recipe.batch, num_workers=workers, prefetch_factor=ahead, pin_memory=cuda,
-            worker_init_fn=_quiet_worker,
-        )  # fmt: skip
+        processes = self.group.size * max(1, workers)
+        share_cache(processes)
+        for batch in DataLoader(
+            samples, self.recipe.batch, num_workers=workers, prefetch_factor=ahead, pin_memory=cuda, collate_fn=_batch,
+            worker_init_fn=partial(_prepare_worker, processes),
+        ):  # fmt: skip
+            if isinstance(batch, MivosError):
+                raise batch
+            yield batch
 
     def _done(self) -> float:
         share = (self.state.iteration + 1) / self.total
@@ -235,14 +256,12 @@ class _Run:
         if self.recipe.keep_every and at % self.recipe.keep_every == 0 and self.group.first:
             save_published(state.weights(), self.out / f"{state.title}_{at}.pth")
 
-    def _save(self) -> Path:
+    def _save(self) -> None:
         state = self.state
         state.seconds = self._seconds()
         state.save(self.out)
-        if self.recipe.published:
-            return self.out / f"{state.title}.pth"  # large, and the checkpoint holds it: written at the end
-        save_weights(state.weights(), self.out / f"{state.title}.safetensors")
-        return self.out / f"{state.title}.safetensors"
+        if not self.recipe.published:  # theirs are large, and the checkpoint holds them: written at the end
+            save_weights(state.weights(), self.out / f"{state.title}.safetensors")
 
     def _finish(self) -> Path:
         self.state.seconds = self._seconds()

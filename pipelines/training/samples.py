@@ -5,18 +5,20 @@ Every sample is a function of (seed, index) alone, so a resumed run sees the dat
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from pipelines.training.augment import Colour, Motion, bend, warp
 from stores.errors import DatasetError
+from stores.labels import read_labels
 from stores.source import working_size
+
+CACHE_BYTES = 2 * 10**9  # of decoded frames, in all loader processes together
 
 
 @dataclass(frozen=True)
@@ -28,23 +30,58 @@ class Clip:
     labels: tuple[Path, ...]
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frame `index` through a cache of 3,000 decoded frames (at most 5 GB at 480p). Not to be changed.
+        """Frame `index` through a cache of decoded frames. Not to be changed.
 
         Returns:
             uint8 [H, W, 3] RGB and uint8 [H, W] labels; void 255 becomes background, binary masks become 1.
+
+        Raises:
+            DatasetError: the image or its mask cannot be read, or they differ in size.
         """
-        return _read_pair(self.images[index], self.labels[index])
+        return _cache.read(self.images[index], self.labels[index])
 
 
-@lru_cache(maxsize=3000)
+class FrameCache:
+    """The frames and label maps that were read last, as many as fit into `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
+        self._pairs: OrderedDict[tuple[Path, Path], tuple[np.ndarray, np.ndarray]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def read(self, image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
+        """As `Clip.read`."""
+        found = self._pairs.get((image, label))
+        if found is not None:
+            self._pairs.move_to_end((image, label))
+            return found
+        pair = _read_pair(image, label)
+        self._pairs[image, label] = pair
+        self.used += _bytes(pair)
+        while self.used > self.limit:
+            self.used -= _bytes(self._pairs.popitem(last=False)[1])
+        return pair
+
+
+_cache = FrameCache(CACHE_BYTES)
+
+
+def share_cache(processes: int) -> None:
+    """Limits this process to its part of the cache, where so many read frames."""
+    _cache.limit = CACHE_BYTES // max(1, processes)
+
+
+def _bytes(pair: tuple[np.ndarray, np.ndarray]) -> int:
+    return pair[0].nbytes + pair[1].nbytes
+
+
 def _read_pair(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
     bgr = cv2.imread(str(image), cv2.IMREAD_COLOR)
     if bgr is None:
         raise DatasetError(f"{image}: not a readable image")
-    with Image.open(label) as picture:
-        binary = picture.mode in ("1", "L")
-        labels = np.asarray(picture)
-    labels = (labels > 0).astype(np.uint8) if binary else np.where(labels == 255, 0, labels).astype(np.uint8)
+    labels = read_labels(label)
     if labels.shape != bgr.shape[:2]:
         raise DatasetError(f"{label}: size {labels.shape} differs from its image's {bgr.shape[:2]}")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), labels

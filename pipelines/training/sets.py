@@ -15,6 +15,7 @@ from PIL import Image
 
 from pipelines.training.samples import Clip, find_synthetic, find_videos
 from stores.errors import DatasetError
+from stores.labels import open_image
 from stores.youtube import YouTubeDataset
 
 log = logging.getLogger("mivos")
@@ -105,29 +106,17 @@ def read_image(path: Path) -> Image.Image:
     return Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
 
 
-def read_labels(path: Path) -> np.ndarray:
-    """uint8 [H, W] object ids; void (255) is background. The authors let 255 be picked as an object (quirk, 3.5)."""
-    with _open(path) as picture:
-        binary = picture.mode in ("1", "L")
-        labels = np.asarray(picture)
-    if binary and set(np.unique(labels).tolist()) <= {0, 1, 255}:
-        return (labels > 0).astype(np.uint8)
-    return np.where(labels == 255, 0, labels).astype(np.uint8)
-
-
 def read_still_mask(path: Path, rng: np.random.Generator) -> Image.Image:
-    """The grey mask (0..255) of a still; of a picture with several object ids one object is drawn."""
-    with _open(path) as picture:
-        if picture.mode == "P":
-            labels = np.asarray(picture)
-            ids = [int(i) for i in np.unique(labels) if i not in (0, 255)]
-            chosen = ids[rng.integers(len(ids))] if ids else 255
-            return Image.fromarray(np.where(labels == chosen, 255, 0).astype(np.uint8))
-        return picture.convert("L")  # also stretches "1" to 0 and 255
+    """The grey mask (0..255) of a still; of a picture with several object ids one object is drawn.
 
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except OSError as error:
-        raise DatasetError(f"{path}: not a readable mask: {error}") from error
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    with open_image(path) as picture:
+        picture.load()
+        if picture.mode != "P":
+            return picture.convert("L")  # also stretches "1" to 0 and 255
+        labels = np.asarray(picture)
+    ids = [int(i) for i in np.unique(labels) if i not in (0, 255)]
+    chosen = ids[rng.integers(len(ids))] if ids else 255
+    return Image.fromarray(np.where(labels == chosen, 255, 0).astype(np.uint8))

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from stores.errors import ModelError, StorageFullError, UsageError
+from stores.files import atomic_file
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -54,7 +55,8 @@ class RunState:
         """Takes up the checkpoint in a folder, if there is one.
 
         Raises:
-            ModelError: it is of another recipe or damaged. UsageError: it was begun with other options.
+            ModelError: it is of another recipe, damaged, or no checkpoint of a run.
+            UsageError: it was begun with other options.
         """
         path = folder / CHECKPOINT
         if not path.exists():
@@ -63,6 +65,8 @@ class RunState:
             content = torch.load(path, weights_only=True, map_location="cpu")
         except Exception as error:  # a damaged file can fail in any way
             raise ModelError(f"{path}: cannot be read: {error}".splitlines()[0], hint="start anew elsewhere") from error
+        if not isinstance(content, dict) or "recipe" not in content:
+            raise ModelError(f"{path}: is no checkpoint of a training run", hint="choose another --out")
         if content["recipe"] != self.title:
             raise ModelError(f"{path} belongs to a run of {content['recipe']!r}", hint="choose another --out")
         begun = content.get("facts", {})  # older runs have none
@@ -70,6 +74,16 @@ class RunState:
         if changed:
             was = ", ".join(f"{key} {begun[key]}, now {self.facts[key]}" for key in changed)
             raise UsageError(f"{path}: was begun with {was}", hint="give the same options, or choose another --out")
+        try:
+            self._take(content)
+        except KeyError as error:
+            raise ModelError(f"{path}: lacks {error}", hint="choose another --out") from error
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{path}: does not fit the network: {reason}", hint="choose another --out") from error
+        return True
+
+    def _take(self, content: dict[str, Any]) -> None:
         self.network.load_state_dict(content["network"])
         self.optimiser.load_state_dict(content["optimiser"])
         if self.average is not None:
@@ -79,7 +93,6 @@ class RunState:
         if "random" in content:
             torch.set_rng_state(content["random"])
         self.iteration, self.seconds = int(content["iteration"]), float(content["seconds"])
-        return True
 
     def weights(self) -> dict[str, Tensor]:
         """The state dict to use: averaged, if the recipe averages."""
@@ -105,12 +118,17 @@ def write_torch(content: Any, path: Path) -> None:
 
 
 def save_weights(state: dict[str, Tensor], path: Path, *, half: bool = True) -> None:
-    """Writes safetensors atomically, floating tensors in fp16 by default, counters left out."""
+    """Writes safetensors atomically, floating tensors in fp16 by default, counters left out.
+
+    Raises:
+        StorageFullError: the file cannot be written, or its folder is not there.
+    """
+    if not path.parent.is_dir():
+        raise StorageFullError(f"{path}: cannot be written: {path.parent} is not a folder", hint="make that folder")
     kept = {k: v.detach().cpu() for k, v in state.items() if not k.endswith("num_batches_tracked")}
     kept = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in kept.items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(kept, temporary)
-    os.replace(temporary, path)
+    with atomic_file(path) as file:
+        file.write(save(kept))
 
 
 def save_published(state: dict[str, Tensor], path: Path) -> None:

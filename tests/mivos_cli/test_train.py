@@ -135,3 +135,12 @@ def test_a_folder_in_use_needs_resume(calls: list[tuple[tuple[Any, ...], dict[st
 def test_an_unknown_recipe_is_wrong_usage(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
     assert runner.invoke(app, "train everything --data root --out run".split()).exit_code == 2
     assert not calls
+
+
+@pytest.mark.parametrize("option", ["--seed -1", "--minutes 0", "--minutes -2"])
+def test_numbers_out_of_range_are_refused(
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]], tmp_path: Path, option: str
+) -> None:
+    result = runner.invoke(app, f"train s2m --data root --out {tmp_path} {option}".split())
+    assert result.exit_code == 2 and not calls
+    assert option.split()[0] in result.stderr

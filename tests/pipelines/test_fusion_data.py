@@ -18,10 +18,11 @@ from pipelines.stages.propagate import Anchor, Pass, Propagator
 from pipelines.synthesis import fusion_data, shared_keys
 from pipelines.synthesis.fusion_data import generate_fusion
 from pipelines.synthesis.fusion_run import FusionRun
-from pipelines.synthesis.fusion_videos import find_fusion_videos, read_image, read_labels
+from pipelines.synthesis.fusion_videos import find_fusion_videos, read_image
 from pipelines.training.samples import Clip
 from stores.davis import DavisDataset, write_davis_sequence
 from stores.errors import DatasetError, OutputExistsError, SessionLockedError, StorageFullError, UsageError
+from stores.labels import read_labels
 from stores.masks import write_mask
 
 FRAMES, HEIGHT, WIDTH = 6, 96, 160

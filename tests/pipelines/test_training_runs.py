@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,16 +13,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pipelines.networks.recognise import recognise
 from pipelines.networks.registry import load_network
 from pipelines.training import loop
+from pipelines.training.averaging import average_weights
 from pipelines.training.base import Moment, Setting, Sources
 from pipelines.training.parallel import SharedBatchNorm
 from pipelines.training.recipes import find_recipe
 from pipelines.training.recipes.fusion import READERS
-from stores.errors import ModelError, UsageError
+from pipelines.training.state import save_weights
+from stores.errors import DatasetError, ModelError, StorageFullError, UsageError
 from tests.conftest import ROOT
+from tests.pipelines import weight_files
 from tests.pipelines.training_data import make_sets
 
 # One run in a process of its own: arguments are a JSON object.
@@ -211,6 +216,61 @@ def test_mixed_precision_and_loader_processes(sets: Path, tmp_path: Path) -> Non
         recipe, sets, tmp_path / "loaded", iterations=2, workers=2, threads=1, propagation=sets / "propagation.pth"
     )
     assert [x["loss"] for x in lines(tmp_path / "loaded")] == [x["loss"] for x in lines(tmp_path / "plain")]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_a_loader_process_arrives_as_it_was(carphone_video: Path, tmp_path: Path, workers: int) -> None:
+    root = make_sets(carphone_video, tmp_path / "sets")
+    shutil.rmtree(root / "static")
+    masks = sorted((root / "Annotations" / "480p" / "car").iterdir())
+    for mask in masks:
+        mask.write_bytes(mask.read_bytes()[: mask.stat().st_size // 2])
+    recipe = replace(find_recipe("s2m"), crop=64, batch=2)
+    with pytest.raises(DatasetError, match=r"\.png: cannot be read: ") as caught:
+        loop.train(recipe, root, tmp_path / "run", iterations=2, workers=workers, threads=1)
+    message = str(caught.value)
+    assert "\n" not in message and "Caught" not in message and caught.value.hint
+    assert message.partition(":")[0] in map(str, masks)
+
+
+def test_foreign_checkpoints_are_refused(sets: Path, tmp_path: Path) -> None:
+    fusion_run(sets, tmp_path / "run")
+    path, content = tmp_path / "run" / loop.CHECKPOINT, checkpoint(tmp_path / "run")
+    network = {key: value[:1] if value.dim() else value for key, value in content["network"].items()}
+    for foreign, words in (
+        ({"epoch": 3}, "is no checkpoint of a training run"),
+        ([1, 2], "is no checkpoint of a training run"),
+        ({key: value for key, value in content.items() if key != "optimiser"}, "lacks 'optimiser'"),
+        ({**content, "network": network}, "does not fit the network"),
+    ):
+        torch.save(foreign, path)
+        with pytest.raises(ModelError, match=words) as caught:
+            fusion_run(sets, tmp_path / "run")
+        assert "\n" not in str(caught.value) and caught.value.hint
+
+
+def test_weight_files_that_cannot_be_written(tmp_path: Path) -> None:
+    state = {"a": torch.ones(2, 3), "num_batches_tracked": torch.tensor(1)}
+    save_weights(state, tmp_path / "a.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+    (kept,) = load_file(tmp_path / "a.safetensors").items()
+    assert kept[0] == "a" and kept[1].dtype == torch.float16 and bool((kept[1] == 1).all())
+    (tmp_path / "taken").mkdir()
+    for path, words in ((tmp_path / "none" / "b", "is not a folder"), (tmp_path / "taken", "cannot be written")):
+        with pytest.raises(StorageFullError, match=words) as caught:
+            save_weights(state, path)
+        assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "taken"]
+
+
+def test_means_are_of_tensors_of_one_shape(tmp_path: Path) -> None:
+    weight_files.save_weights(tmp_path / "two.pth", "propagation-stcn")
+    state = torch.load(tmp_path / "two.pth", weights_only=True)
+    stem = "value_encoder.conv1.weight"
+    torch.save({**state, stem: state[stem][:, :4]}, tmp_path / "one.pth")  # of one object, as stage 0 leaves it
+    with pytest.raises(ModelError, match=r"one.pth: value_encoder.conv1.weight is of shape \(64, 4, 7, 7\)") as caught:
+        average_weights([tmp_path / "two.pth", tmp_path / "one.pth"], tmp_path / "mean.safetensors")
+    assert "\n" not in str(caught.value) and caught.value.hint and not (tmp_path / "mean.safetensors").exists()
 
 
 def test_validation_scores_and_logs(sets: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,14 +15,16 @@ import torch
 from pipelines.training.clip_samples import StillSamples, VideoSamples, max_jump, three_frames, usable
 from pipelines.training.deform import thin_plate
 from pipelines.training.fusion_pairs import PairSamples, fusion_videos
+from pipelines.training.fusion_samples import FusionSampler
 from pipelines.training.lvis import open_lvis, outline_mask
 from pipelines.training.order import Epochs, drawing
-from pipelines.training.samples import find_videos
+from pipelines.training.samples import Clip, FrameCache, find_videos
 from pipelines.training.scribbles import boundary, curves, perturbed, random_strokes, robot_strokes, scribbles, skeleton
-from pipelines.training.sets import davis_items, rendered_items, static_items, youtube_items
+from pipelines.training.sets import VideoItem, davis_items, rendered_items, static_items, youtube_items
 from pipelines.training.stroke_samples import ScribbleSamples
 from pipelines.training.thinning import bezier, longest_paths, thin
 from stores.errors import DatasetError
+from stores.masks import write_mask
 from tests.pipelines.training_data import HEIGHT, WIDTH, make_sets
 
 
@@ -104,10 +109,119 @@ def test_clips_share_geometry_and_leave_void_alone(sets: Path) -> None:
         assert bool(given[1].any()) == bool(present[1])
         counts.add(int(present[1]))
     assert 1 in counts
-    # an image that is its own mask stays so: geometry is the same for both
-    item = items[0].clip
-    picture = cv2.imread(str(item.labels[0]), cv2.IMREAD_GRAYSCALE)
-    assert picture is not None and picture.shape == (HEIGHT, WIDTH)
+
+
+def test_images_and_labels_of_clips_are_warped_alike(tmp_path: Path) -> None:
+    images, masks = [], []
+    for frame in range(12):
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        corners = np.array([[20, 15], [120, 25], [70, 60], [40 + 4 * frame, 110]])  # no two sides alike
+        cv2.fillPoly(mask, [corners.astype(np.int32)], 1)
+        images.append(tmp_path / f"{frame:05d}.png")
+        masks.append(tmp_path / f"label{frame:05d}.png")
+        cv2.imwrite(str(images[-1]), 255 * mask)  # the image shows its own mask
+        write_mask(masks[-1], mask)
+    items = [VideoItem(Clip("painted", tuple(images), tuple(masks)))]
+    samples, overlaps, moved = VideoSamples(items, Epochs(1, 1, 4), 96, 100), [], 0
+    for index in range(10):
+        pictures, _, labels, _ = samples(index)
+        bright = pictures.float().mean(-1) > 160  # above the fill; the jitter of colours changes a tenth
+        both = (bright & (labels == 1)).flatten(1).sum(1)
+        overlaps += (both / (bright | (labels == 1)).flatten(1).sum(1)).tolist()
+        moved += not torch.equal(labels[0], labels[1])
+    assert min(overlaps) > 0.93 and moved >= 9
+
+
+def test_masks_that_cannot_be_read_are_named(sets: Path, tmp_path: Path) -> None:
+    whole = davis_items(sets)[0].clip
+    for name, content in (("cut", whole.labels[0].read_bytes()[:-200]), ("text", b"no image")):
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(content)
+        clip = Clip(name, (whole.images[0],) * 3, (path,) * 3)
+        readers = (
+            lambda clip=clip: clip.read(0),
+            lambda clip=clip: VideoSamples([VideoItem(clip)], Epochs(1, 1, 0), 96, 100)(0),
+            lambda clip=clip: StillSamples([clip], Epochs(1, 1, 0), 96)(0),
+        )
+        for read in readers:
+            with pytest.raises(DatasetError, match=f"{name}.png: cannot be read") as caught:
+                read()
+            assert "\n" not in str(caught.value) and caught.value.hint
+
+
+def test_decoded_frames_are_kept_up_to_a_number_of_bytes(sets: Path) -> None:
+    clip = davis_items(sets)[0].clip
+    cache, size = FrameCache(3 * 4 * HEIGHT * WIDTH), 4 * HEIGHT * WIDTH  # three frames
+    frames = [cache.read(clip.images[i], clip.labels[i]) for i in range(3)]
+    assert len(cache) == 3 and cache.used == 3 * size
+    assert cache.read(clip.images[0], clip.labels[0]) is frames[0]
+    cache.read(clip.images[3], clip.labels[3])  # in place of 1, which was not used for longest
+    assert len(cache) == 3 and cache.used == 3 * size
+    assert cache.read(clip.images[0], clip.labels[0]) is frames[0]
+    again = cache.read(clip.images[1], clip.labels[1])
+    assert again is not frames[1] and all(np.array_equal(a, b) for a, b in zip(again, frames[1], strict=True))
+    cache.limit = size // 2  # less than one frame: nothing is kept
+    assert np.array_equal(cache.read(clip.images[2], clip.labels[2])[0], frames[2][0])
+    cache.read(clip.images[5], clip.labels[5])
+    assert len(cache) == 0 and cache.used == 0
+
+
+def test_neighbours_are_references_too(sets: Path, tmp_path: Path) -> None:
+    run = copied_maps(sets, tmp_path / "run", lambda reference, frame: True, {0: 0, 4: 1})
+    sampler = FusionSampler(find_videos(sets), [run], 120, 96, 1)
+    times = np.stack([sampler.sample(index).time for index in range(20)])
+    assert (np.abs(times[:, 0] - times[:, 1]) == 1).all()  # none between the two, and the distance of both is 1
+    assert len(np.unique(times[:, 0])) > 4
+
+
+@pytest.mark.parametrize("kind", ["nano", "authors"])
+def test_the_second_reference_was_reached_by_the_first(sets: Path, tmp_path: Path, kind: str) -> None:
+    """0 and 4 followed their objects everywhere, 8 only to 5 to 11: 8 can be second, but first for none."""
+    run = copied_maps(sets, tmp_path / "run", lambda reference, frame: reference != 8 or frame > 4, {0: 0, 4: 4, 8: 8})
+    clips = find_videos(sets)
+    if kind == "nano":
+        nano = FusionSampler(clips, [run], 120, 96, 1)
+        times = [nano.sample(index).time for index in range(30)]
+    else:
+        pairs = PairSamples(fusion_videos(clips, [run]), Epochs(100, 2, 0), 96)
+        times = [pairs(index)[4].numpy() for index in range(30)]
+    far, near = 0, 0
+    for time in times:  # distances to the first and the second, over the distance of the two (4 or 8)
+        possible = {
+            (first, second, target)
+            for first, second in ((0, 4), (4, 0), (0, 8), (4, 8))
+            for target in range(5 if second == 8 else 0, 12)
+            if np.allclose(np.abs([first - target, second - target]) / abs(first - second), time)
+        }
+        assert possible
+        far += all(second == 8 for _, second, _ in possible)
+        near += all(second != 8 for _, second, _ in possible)
+    assert far and near
+
+
+def test_a_video_without_usable_pairs_does_not_end_the_run(sets: Path, tmp_path: Path) -> None:
+    run = copied_maps(sets, tmp_path / "run", lambda reference, frame: True, {0: 0, 4: 4})
+    (car,) = find_videos(sets)
+    lonely = [Clip(f"lonely{i}", car.images, car.labels) for i in range(12)]
+    for clip in lonely:  # two references that reached nothing
+        for reference in (0, 4):
+            (run / clip.name / f"{reference:05d}" / "00001").mkdir(parents=True)
+    sampler = FusionSampler([*lonely, car], [run], 120, 96, 2)
+    assert all(sampler.sample(index).maps.any() for index in range(25))
+    samples = PairSamples(fusion_videos([*lonely, car], [run]), Epochs(13, 1, 0), 96)
+    assert all(samples(index)[2].any() for index in range(25))
+    with pytest.raises(DatasetError, match="no usable sample"):
+        FusionSampler(lonely, [run], 120, 96, 2).sample(0)
+
+
+def copied_maps(sets: Path, run: Path, reached: Callable[[int, int], bool], names: dict[int, int]) -> Path:
+    """Made-up maps of the sets' references under other numbers, of the frames that were reached."""
+    for (old, new), label, frame in itertools.product(names.items(), ("00001", "00003"), range(12)):
+        if reached(new, frame):
+            target = run / "car" / f"{new:05d}" / label
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sets / "fusion" / "car" / f"{old:05d}" / label / f"{frame:05d}.png", target)
+    return run
 
 
 def test_stills_move_like_their_masks(sets: Path, tmp_path: Path) -> None:
