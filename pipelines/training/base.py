@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.training.losses import falling_fraction
+from stores.errors import UsageError
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -167,6 +168,13 @@ class Recipe(ABC):
             return min(1.0, moment.done / self.cosine) * 0.5 * (1 + math.cos(math.pi * min(moment.done, 1.0)))
         passed = [m for m in self.milestones if moment.iteration >= m * self.stretch(moment.total)]
         return 0.1 ** len(passed)
+
+    def static_root(self, sources: Sources) -> Path:
+        """Where the still pairs lie; UsageError if neither --static nor --data is given."""
+        root = sources.static or (sources.data / "static" if sources.data is not None else None)
+        if root is None:
+            raise UsageError(f"recipe {self.name!r} needs --static", hint="the folder of FSS, DUTS, ECSSD and others")
+        return root
 
     def kept_now(self, moment: Moment) -> float:
         """Share of pixels in the bootstrapped cross entropy (training.md, section 2)."""

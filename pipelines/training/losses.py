@@ -23,6 +23,16 @@ def bootstrapped_cross_entropy(logits: Tensor, target: Tensor, kept: float, *, t
     return loss.mean()
 
 
+def without_absent(joint: Tensor, present: Tensor) -> Tensor:
+    """Joint logits in which objects that are not there take no part in the cross entropy.
+
+    Args:
+        joint: [B, K + 1, h, w] background first; present: [B, K], 0 for an empty slot.
+    """
+    absent = torch.cat([torch.zeros_like(present[:, :1]), 1 - present], dim=1) > 0
+    return joint.masked_fill(absent[:, :, None, None], float("-inf"))
+
+
 def soft_jaccard_loss(probs: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """1 - soft intersection over union, averaged over planes with non-zero `weight`.
 

@@ -104,16 +104,18 @@ def find_videos(root: Path, split: str = "train") -> list[Clip]:
     return clips
 
 
-def find_synthetic(root: Path) -> list[Clip]:
-    """The videos of a BL30K-layout root (``JPEGImages/<id>``, ``Annotations/<id>``) whose frames all have masks."""
-    clips = []
-    for folder in sorted(path for path in (root / "JPEGImages").glob("*") if path.is_dir()):
-        images = tuple(sorted(folder.glob("*.jpg")))
-        labels = tuple(root / "Annotations" / folder.name / f"{path.stem}.png" for path in images)
-        if len(images) > 2 and all(path.is_file() for path in labels):
-            clips.append(Clip(folder.name, images, labels))
-    if not clips:
-        raise DatasetError(f"{root}: no whole video in BL30K layout", hint="make some with `mivos render-bl30k`")
+def find_synthetic(*roots: Path) -> list[Clip]:
+    """The videos of BL30K-layout roots (``JPEGImages/<id>``, ``Annotations/<id>``) whose frames all have masks."""
+    clips: list[Clip] = []
+    for root in roots:
+        before = len(clips)
+        for folder in sorted(path for path in (root / "JPEGImages").glob("*") if path.is_dir()):
+            images = tuple(sorted(folder.glob("*.jpg")))
+            labels = tuple(root / "Annotations" / folder.name / f"{path.stem}.png" for path in images)
+            if len(images) > 2 and all(path.is_file() for path in labels):
+                clips.append(Clip(folder.name, images, labels))
+        if len(clips) == before:
+            raise DatasetError(f"{root}: no whole video in BL30K layout", hint="make some with `mivos render-bl30k`")
     return clips
 
 

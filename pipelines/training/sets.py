@@ -66,7 +66,7 @@ def youtube_items(root: Path) -> list[VideoItem]:
 
 def rendered_items(roots: tuple[Path, ...]) -> list[VideoItem]:
     """The videos of roots in BL30K layout."""
-    return [VideoItem(clip, rendered=True) for root in roots for clip in find_synthetic(root)]
+    return [VideoItem(clip, rendered=True) for clip in find_synthetic(*roots)]
 
 
 def _long(items: list[VideoItem], root: Path) -> list[VideoItem]:

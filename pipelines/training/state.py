@@ -45,7 +45,6 @@ class RunState:
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": torch.get_rng_state(),
         }
         if self.average is not None:
             content["average"] = self.average.state_dict()
@@ -90,8 +89,6 @@ class RunState:
             self.average.load_state_dict(content["average"])
         if content.get("scaler"):
             self.scaler.load_state_dict(content["scaler"])
-        if "random" in content:
-            torch.set_rng_state(content["random"])
         self.iteration, self.seconds = int(content["iteration"]), float(content["seconds"])
 
     def weights(self) -> dict[str, Tensor]:

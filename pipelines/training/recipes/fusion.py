@@ -17,7 +17,7 @@ from pipelines.networks.fusion import FusionNet
 from pipelines.networks.registry import weight_file
 from pipelines.training.base import Batch, Job, Moment, Outcome, Recipe, Setting, Sources, normalise
 from pipelines.training.fusion_pairs import PER_VIDEO, PairSamples, fusion_videos
-from pipelines.training.losses import bootstrapped_cross_entropy, pooled_iou
+from pipelines.training.losses import bootstrapped_cross_entropy, pooled_iou, without_absent
 from pipelines.training.order import Epochs
 from pipelines.training.samples import Clip, find_synthetic, find_videos
 from pipelines.training.start import load_whole
@@ -66,7 +66,7 @@ class FusionRecipe(Recipe):
         if self.rendered:
             if not sources.synthetic:
                 raise UsageError(f"recipe {self.name!r} needs --synthetic", hint="the root in BL30K layout")
-            return [clip for root in sources.synthetic for clip in find_synthetic(root)]
+            return find_synthetic(*sources.synthetic)
         if sources.data is None:
             raise UsageError(f"recipe {self.name!r} needs --data", hint="the root of DAVIS 2017")
         return find_videos(sources.data)
@@ -148,9 +148,7 @@ class FusionJob(Job):
         logits = self.network(image.repeat(2, 1, 1, 1), *both, torch.cat(attention), time.repeat(2, 1)).float()
         probs = torch.sigmoid(logits).unflatten(0, (2, count))[:, :, 0].transpose(0, 1)  # (B, 2, s, s)
         joint, joined = aggregate_channels(probs * present[:, :, None, None])
-        absent = torch.cat([torch.zeros_like(present[:, :1]), 1 - present], dim=1) > 0
-        joint = joint.masked_fill(absent[:, :, None, None], float("-inf"))
-        loss = bootstrapped_cross_entropy(joint, labels[:, 0].long(), kept)
+        loss = bootstrapped_cross_entropy(without_absent(joint, present), labels[:, 0].long(), kept)
         shown, truth = joined[:, 1:].detach(), labels[:, 0]
         scores = {
             "p": loss.new_tensor(kept),

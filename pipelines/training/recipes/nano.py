@@ -123,7 +123,7 @@ def _data(sources: Sources) -> list[Clip]:
 
 
 def _rendered(sources: Sources) -> list[Clip]:
-    return [clip for root in sources.synthetic for clip in find_synthetic(root)]
+    return find_synthetic(*sources.synthetic)
 
 
 def _clips(sources: Sources, recipe: ClipRecipe, seed: int) -> ClipSampler:

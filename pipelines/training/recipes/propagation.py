@@ -74,10 +74,7 @@ class StaticRecipe(PropagationRecipe):
     iterations: int = 300_000
 
     def job(self, sources: Sources, setting: Setting) -> Job:
-        root = sources.static or (sources.data / "static" if sources.data is not None else None)
-        if root is None:
-            raise UsageError(f"recipe {self.name!r} needs --static", hint="the folder of FSS, DUTS, ECSSD and others")
-        items = static_items(root)
+        items = static_items(self.static_root(sources))
         epochs = Epochs(len(items), setting.batch, setting.seed)
         return ClipJob(self, StillSamples(items, epochs, self.crop), single=True)
 

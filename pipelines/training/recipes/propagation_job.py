@@ -10,7 +10,7 @@ from pipelines.networks.protocol import Query
 from pipelines.networks.stcn import STCN
 from pipelines.networks.stm import STM
 from pipelines.training.base import Batch, Job, Moment, Outcome, Recipe, Samples, last, normalise
-from pipelines.training.losses import bootstrapped_cross_entropy, pooled_iou
+from pipelines.training.losses import bootstrapped_cross_entropy, pooled_iou, without_absent
 
 NETWORKS: dict[str, type[STM] | type[STCN]] = {"propagation": STM, "propagation-stcn": STCN}
 
@@ -76,10 +76,7 @@ class ClipJob(Job):
             logits = network.decode(readout, at(t), flat, owners).float()
             probs = torch.sigmoid(logits)[:, 0].unflatten(0, (count, objects)) * present[:, :, None, None]
             joint, joined = aggregate_channels(probs)
-            # an object that is not there takes no part in the cross entropy
-            absent = torch.cat([torch.zeros_like(present[:, :1]), 1 - present], dim=1) > 0
-            joint = joint.masked_fill(absent[:, :, None, None], float("-inf"))
-            losses.append(bootstrapped_cross_entropy(joint, labels[:, t].long(), kept))
+            losses.append(bootstrapped_cross_entropy(without_absent(joint, present), labels[:, t].long(), kept))
             masks = joined[:, 1:]
             shown.append(masks.detach())
         found, true = torch.stack(shown, dim=1).flatten(0, 1) > 0.5, labels[:, 1:].flatten(0, 1)

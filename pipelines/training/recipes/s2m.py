@@ -17,7 +17,6 @@ from pipelines.training.order import Epochs
 from pipelines.training.sets import static_items
 from pipelines.training.start import load_s2m_start
 from pipelines.training.stroke_samples import ScribbleSamples
-from stores.errors import UsageError
 
 log = logging.getLogger("mivos")
 STATIC_TIMES = 2
@@ -55,10 +54,7 @@ class S2MRecipe(Recipe):
         load_s2m_start(network, sources)
 
     def job(self, sources: Sources, setting: Setting) -> Job:
-        root = sources.static or (sources.data / "static" if sources.data is not None else None)
-        if root is None:
-            raise UsageError(f"recipe {self.name!r} needs --static", hint="the folder of FSS, DUTS, ECSSD and others")
-        stills = tuple(static_items(root) * STATIC_TIMES)
+        stills = tuple(static_items(self.static_root(sources)) * STATIC_TIMES)
         lvis = None if sources.lvis is None else open_lvis(sources.lvis)
         if lvis is None:
             log.warning("recipe s2m/%s: published with LVIS (--lvis), which is missing", self.name)
