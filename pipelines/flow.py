@@ -85,31 +85,47 @@ def decode(
         VideoError: the source cannot be used. UsageError: the session is of another source or size.
     """
     started = time.monotonic()
+    store = Session.open(session, write=True) if Session.exists(session) else None
+    store = store or create_session(source, session, size=size, prob_bits=prob_bits, model=model)
+    with store:
+        skipped = decode_into(store, source, size=size, progress=progress)
+        return StageReport("decode", store.num_frames, time.monotonic() - started, skipped)
+
+
+def create_session(
+    source: Path, session: Path, *, size: int | None = 480, prob_bits: int | None = None, model: Model = "nano"
+) -> Session:
+    """A new session for a source, without frames yet, open for writing; see `decode`."""
     info = probe(source)
     height, width = working_size(info.height, info.width, size)
-    if Session.exists(session):
-        store = Session.open(session, write=True)
-        if store.source.sha256 != info.sha256 or (store.height, store.width) != (height, width):
-            was = f"{store.source.path} at {store.width} x {store.height}"
-            store.close()
-            raise UsageError(
-                f"session {session} holds {was}, not {source} at {width} x {height}", hint="use another --session"
-            )
-    else:
-        bits = prob_bits or model_spec(ModelChoice.of(model).name).prob_bits
-        border = Padding.of(height, width).sides  # what networks say about it enters later frames
-        store = Session.create(session, info, height=height, width=width, prob_bits=bits, border=border)
-    with store:
-        if store.decoded:
-            return StageReport("decode", store.num_frames, time.monotonic() - started, skipped=True)
-        report = progress or (lambda progress: None)
-        total = info.header_frames or None
-        with closing(read_frames(source, size=size, start=store.num_frames)) as frames:
-            for frame in frames:
-                store.write_frame(frame)
-                report(Progress("decode", frame.index + 1, total))
-        store.finish_frames()
-        return StageReport("decode", store.num_frames, time.monotonic() - started)
+    bits = prob_bits or model_spec(ModelChoice.of(model).name).prob_bits
+    border = Padding.of(height, width).sides  # what networks say about it enters later frames
+    return Session.create(session, info, height=height, width=width, prob_bits=bits, border=border)
+
+
+def decode_into(store: Session, source: Path, *, size: int | None, progress: Report | None = None) -> bool:
+    """Reads the frames that a session still lacks; True if it lacked none.
+
+    Raises:
+        VideoError: the source cannot be used. UsageError: the session is of another source or size.
+    """
+    info = probe(source)
+    height, width = working_size(info.height, info.width, size)
+    if store.source.sha256 != info.sha256 or (store.height, store.width) != (height, width):
+        was = f"{store.source.path} at {store.width} x {store.height}"
+        raise UsageError(
+            f"session {store.path} holds {was}, not {source} at {width} x {height}", hint="use another --session"
+        )
+    if store.decoded:
+        return True
+    report = progress or (lambda progress: None)
+    total = info.header_frames or None
+    with closing(read_frames(source, size=size, start=store.num_frames)) as frames:
+        for frame in frames:
+            store.write_frame(frame)
+            report(Progress("decode", frame.index + 1, total, frame.index))
+    store.finish_frames()
+    return False
 
 
 def interact(

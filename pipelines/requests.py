@@ -20,9 +20,11 @@ class Request:
     """One interaction: strokes on a frame, or a given label map.
 
     Attributes:
-        kind: "scribbles" or "masks"; ids: object ids in it, without 0.
+        kind: "scribbles", "masks" or "edits" (drawn in the page); ids: object ids in it, without 0.
         strokes: of scribbles; labels: uint8 [H, W] of masks, with the file's own ids; soft: float32 [K + 1, H, W] of
             masks that are finished already, for objects 1..K.
+        span: first and last frame that the round may change, None for all; actions: what edits were made of, for the
+            log.
     """
 
     kind: str
@@ -31,11 +33,13 @@ class Request:
     strokes: tuple[Stroke, ...] = ()
     labels: np.ndarray | None = field(default=None, compare=False)
     soft: np.ndarray | None = field(default=None, compare=False)
+    span: tuple[int, int] | None = None
+    actions: tuple[dict[str, Any], ...] = ()
 
     @property
     def strokes_json(self) -> list[dict[str, Any]]:
-        """The strokes as they stand in a scribble file."""
-        return [stroke.to_json() for stroke in self.strokes]
+        """The strokes as they stand in a scribble file, or the actions."""
+        return [stroke.to_json() for stroke in self.strokes] or list(self.actions)
 
     @property
     def digest(self) -> str:

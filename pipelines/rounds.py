@@ -33,11 +33,12 @@ INTERACTED, PROPAGATING, PROPAGATED = "interacted", "propagating", "propagated"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is; `total` is None while it is unknown."""
+    """How far a stage is; `total` is None while it is unknown, `frame` is the one just finished, where that matters."""
 
     stage: str
     done: int
     total: int | None
+    frame: int | None = None
 
 
 Report = Callable[[Progress], None]
@@ -53,6 +54,7 @@ class RoundState:
         stage: what was finished or is under way; chained: propagation and fusion run as one stream.
         run: index of the pass under way; last: its last finished frame; permanent: its permanent frames so far.
         settings: networks and options that the result depends on.
+        span: first and last frame that may change, None for all; objects: how many there are in the round.
     """
 
     digest: str
@@ -68,6 +70,8 @@ class RoundState:
     permanent: tuple[int, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    span: tuple[int, int] | None = None
+    objects: int = 0
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RoundState:
@@ -75,7 +79,8 @@ class RoundState:
         fusion = settings.get("fusion", True)  # earlier versions only knew on and off, the first ones no choice
         settings["fusion"] = {True: "full", False: "off"}.get(fusion, fusion)
         lists = {"drawn": tuple(data["drawn"]), "permanent": tuple(data["permanent"])}
-        return cls(**{**data, **lists, "settings": settings})
+        span = data.get("span")
+        return cls(**{**data, **lists, "settings": settings, "span": None if span is None else (span[0], span[1])})
 
 
 class Round:
@@ -126,7 +131,8 @@ class Round:
         session.write_interaction(len(session.rounds) + 1, mask)
         state = RoundState(
             request.digest, request.kind, request.frame, request.ids, request.strokes_json, known, INTERACTED,
-            settings=self.settings, seconds={"interact": time.monotonic() - started},
+            settings=self.settings, seconds={"interact": time.monotonic() - started}, span=request.span,
+            objects=session.num_objects,
         )  # fmt: skip
         session.checkpoint(asdict(state))
         self.report(Progress("interact", 1, 1))
@@ -161,8 +167,11 @@ class Round:
 
     # ---- propagate
 
-    def propagate(self, state: RoundState, *, chained: bool) -> RoundState:
-        """Runs the round's passes; with `chained` fusion follows frame by frame, else the result stays pending."""
+    def propagate(self, state: RoundState, *, chained: bool, stop: Callable[[], bool] = lambda: False) -> RoundState:
+        """Runs the round's passes; with `chained` fusion follows frame by frame, else the result stays pending.
+
+        Where `stop` says so after a frame, the state is kept in a checkpoint and returned, at stage PROPAGATING.
+        """
         if state.stage == PROPAGATED:
             return state
         if state.stage == PROPAGATING and state.chained != chained:
@@ -172,11 +181,8 @@ class Round:
             )
         started = time.monotonic()
         mask, anchors = self._mask(state), self._anchors(state)
-        runs = plan_passes(state.frame, self.session.num_frames, self._interacted(), new_objects=self._new(state))
-        total = sum(len(run.indices) for run in runs)
-        done = sum(len(run.indices) for run in runs[: state.run])
-        if state.last is not None:
-            done += abs(state.last - state.frame)
+        runs = self._passes(state)
+        done, total = self.reach(self.session, state)
         if total:
             propagator = Propagator(self.networks, self._read_frame, self.size, self.session.num_objects, anchors)
             before = self.session.probs(state.frame, border=True)
@@ -199,13 +205,16 @@ class Round:
                     state = replace(state, permanent=(*state.permanent, item.index))
                 state = replace(state, last=item.index)
                 done += 1
-                self.report(Progress("propagate", done, total))
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.report(Progress("propagate", done, total, item.index))
+                stopped = done < total and stop()
+                if stopped or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     if not item.permanent:
                         self.session.write_memory(item.index, item.padded)
-                    seconds = self._spent(state, "propagate", started)
-                    self.session.checkpoint(asdict(replace(state, seconds=seconds)))
+                    now = replace(state, seconds=self._spent(state, "propagate", started))
+                    self.session.checkpoint(asdict(now))
                     saved = time.monotonic()
+                    if stopped:
+                        return now
         state = replace(state, stage=PROPAGATED, seconds=self._spent(state, "propagate", started))
         if not chained:
             self.session.clear_memory()
@@ -243,7 +252,7 @@ class Round:
         started = time.monotonic()
         session, padding = self.session, Padding.of(*self.size)
         mask = self._mask(state)
-        runs = plan_passes(state.frame, session.num_frames, self._interacted(), new_objects=self._new(state))
+        runs = self._passes(state)
         propagator = Propagator(
             self.networks, self._read_frame, self.size, session.num_objects, self._anchors(state)[-1:]
         )
@@ -294,11 +303,22 @@ class Round:
             raise StoreError("the unfinished round lacks its mask", hint="start the round again")
         return mask
 
-    def _new(self, state: RoundState) -> bool:
-        return self.session.num_objects > state.known
+    def _passes(self, state: RoundState) -> list[Pass]:
+        return self._plan(self.session, state)
 
-    def _interacted(self) -> list[int]:
-        return [record.frame for record in self.session.rounds]
+    @staticmethod
+    def _plan(session: Session, state: RoundState) -> list[Pass]:
+        new = (state.objects or session.num_objects) > state.known
+        interacted = [record.frame for record in session.rounds]
+        return plan_passes(state.frame, session.num_frames, interacted, new_objects=new, span=state.span)
+
+    @classmethod
+    def reach(cls, session: Session, state: RoundState) -> tuple[int, int]:
+        """Frames done and frames in all of a round's passes."""
+        lengths = [len(run.indices) for run in cls._plan(session, state)]
+        if state.stage == PROPAGATED:
+            return sum(lengths), sum(lengths)
+        return sum(lengths[: state.run]) + (0 if state.last is None else abs(state.last - state.frame)), sum(lengths)
 
     def _anchors(self, state: RoundState) -> list[Anchor]:
         """Interacted frames in the order of their rounds, this round's last.

@@ -10,6 +10,7 @@
     pending, pending_done            like probs, computed: propagated, not yet fused
     memory, memory_done              float32 [T, K, H, W]: exact masks of memory frames inside a round
     interactions, interactions_done  like probs, [R, K, H, W]: what each round began with
+    confidence int32 [T]             1 + percent, see `stores.confidence`; 0 = unknown
 
 A chunk of zeros is not written, therefore only `computed` tells "no object" from "not computed". A chunk that
 gets lost would read as zeros too, so every image array has a vector of checksums, `<name>_check`.
@@ -155,7 +156,11 @@ class Tree:
 
     def append_round(self, record: dict[str, Any]) -> None:
         """Add one round to the log."""
-        self._log.attrs.put(sealed({"log": [*self.round_log(), record]}))
+        self.replace_rounds([*self.round_log(), record])
+
+    def replace_rounds(self, log: list[dict[str, Any]]) -> None:
+        """Write the whole log anew."""
+        self._log.attrs.put(sealed({"log": log}))
 
     def has(self, name: str) -> bool:
         """Whether the array exists."""

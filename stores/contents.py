@@ -42,6 +42,9 @@ class SessionContents(ABC):
     @abstractmethod
     def commit(self, message: str, **facts: object) -> str: ...
 
+    @abstractmethod
+    def rollback(self) -> None: ...
+
     @cached_property
     def source(self) -> SourceInfo:
         """What was decoded."""

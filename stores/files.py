@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from stores.errors import DatasetError, InputError, StorageFullError
+from stores.errors import DatasetError, InputError, MivosError, StorageFullError
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def read_limited(path: Path, limit: int, error: type[InputError]) -> bytes:
+def read_limited(path: Path, limit: int, error: type[MivosError]) -> bytes:
     """Read a whole file of at most `limit` bytes.
 
     Raises:

@@ -23,6 +23,7 @@ from stores.errors import UsageError
 
 MAIN, WORK, REDO = "main", "work", "redo"
 HIDDEN = frozenset({"decode", "checkpoint"})  # kinds of commits that are steps towards one that matters
+STEPS = frozenset({"round", "deletion"})  # kinds of commits that `undo` takes back one by one
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class RoundRecord:
 
     Attributes:
         number: 1 for the first round.
-        kind: "scribbles" or "masks".
+        kind: "scribbles", "masks" or "edits" (drawn in the page).
         frame: the interacted frame.
         objects: ids drawn in this round.
-        strokes: the strokes in JSON form; empty for masks.
+        strokes: the strokes, or the actions of edits, in JSON form; empty for masks.
         model: names and settings of the networks.
         stages: names of the stages that ran, in order.
         created: ISO 8601 time in UTC.
@@ -79,7 +80,7 @@ class HistoryEntry:
     Attributes:
         id: the commit; parent: the entry before it, None for the first.
         message: one line.
-        kind: "created", "decoded", "round" or what `Session.commit` was told.
+        kind: "created", "decoded", "round", "deletion" (of an object) or what `Session.commit` was told.
         round: the round's number, None for other kinds.
         written: ISO 8601 time in UTC.
         state: "past", "current" (what readers see) or "undone".
@@ -156,13 +157,13 @@ class Timeline:
         self._drop(REDO)
 
     def undo(self) -> HistoryEntry:
-        """Move `main` to before the last round; returns the round undone.
+        """Move `main` to before the last round or deletion of an object; returns what was undone.
 
         Raises:
             UsageError: there is no round.
         """
         entries = list(self._visible(MAIN))
-        position = next((i for i, info in enumerate(entries) if _is_round(info)), None)
+        position = next((i for i, info in enumerate(entries) if _is_step(info)), None)
         if position is None:
             raise UsageError("there is no round to undo")
         if not self._undone():  # else `redo` already keeps a later tip
@@ -173,13 +174,13 @@ class Timeline:
         return _entry(undone, target.id, "undone")
 
     def redo(self) -> HistoryEntry:
-        """Move `main` over the next undone round; returns that round.
+        """Move `main` over the next undone round or deletion; returns it.
 
         Raises:
             UsageError: nothing is undone.
         """
         undone = self._undone()
-        rounds = [position for position, info in enumerate(undone) if _is_round(info)]
+        rounds = [position for position, info in enumerate(undone) if _is_step(info)]
         if not rounds:
             raise UsageError("there is no undone round to bring back")
         # Changes between two rounds belong to the round before them, as in `undo`.
@@ -233,8 +234,8 @@ class Timeline:
             self.repository.delete_branch(branch)
 
 
-def _is_round(info: icechunk.SnapshotInfo) -> bool:
-    return info.metadata.get("kind") == "round"
+def _is_step(info: icechunk.SnapshotInfo) -> bool:
+    return info.metadata.get("kind") in STEPS
 
 
 def _entry(info: icechunk.SnapshotInfo, parent: str | None, state: str) -> HistoryEntry:

@@ -6,19 +6,21 @@ results, so it is kept: arrays are of `result_size`. Readers get frames without 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from stores import arrays
+from stores.confidence import UNKNOWN, expected_overlap
 from stores.contents import PROBS, SessionContents
-from stores.errors import UsageError
+from stores.errors import StoreError, UsageError
 from stores.repository import store_errors
 
 MAX_OBJECTS = 255  # labels are uint8
 PENDING = ("pending", "pending_done")
 MEMORY = ("memory", "memory_done")
 INTERACTIONS = ("interactions", "interactions_done")
+CONFIDENCE = "confidence"
 
 
 class SessionResults(SessionContents):
@@ -59,6 +61,55 @@ class SessionResults(SessionContents):
                     planes.resize((planes.shape[0], count, *planes.shape[2:]))
         tree.state["num_objects"] = count
 
+    def drop_object(self, object_id: int, progress: Callable[[int, int], None] | None = None) -> str:
+        """Delete an object from all frames, as a commit of its own that `undo` takes back; returns the commit's id.
+
+        Where it was, the most probable of the others or background is seen. An exception out of `progress` leaves
+        everything as it was.
+
+        Args:
+            progress: called with (frames done, frames in all).
+
+        Raises:
+            UsageError: there is no such object. StoreError: a round is in progress.
+        """
+        if object_id not in self.object_ids:
+            raise UsageError(f"{self.path} has no object {object_id}")
+        if self._round is not None:
+            raise StoreError(f"{self.path}: a round is in progress", hint="finish or discard it first")
+        tree, plane = self._writing(), self.object_ids.index(object_id)
+        try:
+            with store_errors(self.path, f"delete object {object_id}"):
+                frames = np.flatnonzero(tree.vector(PROBS[1]).values).tolist()
+                for done, index in enumerate(frames, start=1):
+                    rest = _shift(tree, PROBS[0], index, plane)
+                    tree.put("masks", index, arrays.label(self._without_border(rest)))
+                    if tree.has(CONFIDENCE):
+                        tree.vector(CONFIDENCE)[index] = 1 + expected_overlap(rest)
+                    if progress is not None:
+                        progress(done, len(frames))
+                if tree.has(INTERACTIONS[0]):
+                    for number in np.flatnonzero(tree.vector(INTERACTIONS[1]).values).tolist():
+                        _shift(tree, INTERACTIONS[0], number, plane)
+                kept = [known for known in self.object_ids if known != object_id]
+                for name in (PROBS[0], INTERACTIONS[0]):
+                    if tree.has(name):
+                        planes = tree.array(name)
+                        planes.resize((planes.shape[0], len(kept), *planes.shape[2:]))
+                if not kept:  # frames without objects have no result
+                    tree.vector(PROBS[1]).values[:] = 0
+                    tree.vector(PROBS[1]).changed = True
+                log = tree.round_log()
+                for record in log:
+                    record["model"]["known"] = record["model"].get("known", len(kept) + 1)
+                    record["model"]["known"] -= plane < record["model"]["known"]
+                tree.replace_rounds(log)
+                tree.state["num_objects"], tree.state["object_ids"] = len(kept), kept
+            return self.commit(f"object {object_id} deleted", kind="deletion", object=object_id)
+        except BaseException:
+            self.rollback()
+            raise
+
     def write_probs(self, index: int, probs: np.ndarray) -> None:
         """Store the result of a frame: probabilities and the label map, marked with the round in progress.
 
@@ -71,6 +122,17 @@ class SessionResults(SessionContents):
         tree = self._write_planes(PROBS, index, quantised, self._round)
         with store_errors(self.path, f"store the mask of frame {index}"):
             tree.put("masks", index, arrays.label(self._without_border(quantised)))
+            if not tree.has(CONFIDENCE):
+                tree.create_array(CONFIDENCE, (self.num_frames,), np.int32, ("frame",))
+            tree.vector(CONFIDENCE)[index] = 1 + expected_overlap(quantised)
+
+    def confidence(self) -> np.ndarray:
+        """int32 [T], percent (see `stores.confidence`); -1 where nothing was computed or an older mivos did it."""
+        tree = self._reading()
+        with store_errors(self.path, "read how sure the masks are"):
+            if not tree.has(CONFIDENCE):
+                return np.full(self.num_frames, UNKNOWN, np.int32)
+            return np.where(self.computed() > 0, tree.vector(CONFIDENCE).values - 1, UNKNOWN)
 
     def probs(self, index: int, *, border: bool = False) -> np.ndarray | None:
         """float32 [K+1, H, W], background = 1 - sum of objects; None if the frame was not computed.
@@ -217,3 +279,14 @@ class SessionResults(SessionContents):
         tree = self._reading()
         with store_errors(self.path, f"list {names[0]} frames"):
             return np.flatnonzero(tree.vector(names[1]).values).tolist() if tree.has(names[1]) else []
+
+
+def _shift(tree: arrays.Tree, name: str, index: int, plane: int) -> np.ndarray:
+    """Takes one plane out of a frame and moves the later ones up; returns the rest, [K - 1, H, W].
+
+    The last plane of the frame becomes empty; the array is made smaller when all frames are done.
+    """
+    planes = tree.get(name, index)
+    rest = np.delete(planes, plane, axis=0)
+    tree.put(name, index, np.concatenate([rest, np.zeros_like(planes[:1])]))
+    return rest

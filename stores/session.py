@@ -135,11 +135,11 @@ class Session(SessionResults):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def refresh(self) -> None:
-        """Let a reader see what has been committed since. Does nothing for a writer."""
+    def refresh(self, commit: str | None = None) -> None:
+        """Let a reader see what has been committed since, or an earlier commit. Does nothing for a writer."""
         if self._lock is None:
             with store_errors(self.path, "read the session"):
-                self._switch(MAIN)
+                self._switch(MAIN, commit)
 
     # ---- rounds
 
@@ -181,6 +181,13 @@ class Session(SessionResults):
             self._switch(WORK)
         self._number = len(self.rounds) + 1
         return progress
+
+    def suspend(self) -> None:
+        """Forget what the round in progress wrote since its last checkpoint, and leave it there for `resume_round`."""
+        self._writing()
+        with store_errors(self.path, "leave the round"):
+            self._switch(MAIN)
+        self._number = None
 
     def commit_round(self, record: RoundRecord) -> str:
         """Append the round to the log and publish everything it wrote in one commit; returns the commit's id.
@@ -225,12 +232,18 @@ class Session(SessionResults):
         if facts.get("kind") in ("round", "checkpoint"):
             raise ValueError(f"kind {facts['kind']!r} is reserved")
         if not self._changed():
-            return str(self._transaction.snapshot_id)
+            return self.commit_id
         commit = self._commit(message, {"kind": "change", **facts})
         with store_errors(self.path, "go on after a commit"):
             self._timeline.committed()
             self._switch(MAIN)
         return commit
+
+    @property
+    def commit_id(self) -> str:
+        """The commit that this session looks at, or started its transaction from."""
+        self._reading()
+        return str(self._transaction.snapshot_id)
 
     def history(self) -> list[HistoryEntry]:
         """Commits, oldest first, then the undone ones that `redo` can bring back."""
@@ -290,11 +303,15 @@ class Session(SessionResults):
             what = "a round is in progress" if self._number is not None else "there are uncommitted changes"
             raise StoreError(f"{self.path}: cannot {doing}: {what}", hint="commit or roll back first")
 
-    def _switch(self, branch: str) -> None:
-        """Look at the tip of a branch, forgetting all uncommitted changes."""
+    def _switch(self, branch: str, commit: str | None = None) -> None:
+        """Look at the tip of a branch (a reader: or at a commit), forgetting all uncommitted changes."""
         repository = self._timeline.repository
-        opener = repository.readonly_session if self._lock is None else repository.writable_session
-        self._transaction: icechunk.Session = opener(branch)
+        if self._lock is not None:
+            self._transaction: icechunk.Session = repository.writable_session(branch)
+        elif commit is not None:
+            self._transaction = repository.readonly_session(snapshot_id=commit)
+        else:
+            self._transaction = repository.readonly_session(branch)
         self._tree = arrays.Tree(self._transaction)
 
     def _commit(self, message: str, metadata: dict[str, Any]) -> str:

@@ -13,6 +13,9 @@ from pipelines.networks.aggregate import aggregate_wbg
 from pipelines.stages.tensors import Padding, image_tensor
 from stores.scribbles import Stroke, rasterise
 
+Points = Sequence[tuple[float, float]]
+Clicks = tuple[Points, Points]
+
 
 def interact_strokes(
     networks: Networks, image: np.ndarray, strokes: Sequence[Stroke], previous: np.ndarray | None, num_objects: int, *,
@@ -39,19 +42,39 @@ def interact_strokes(
     raster = rasterise(strokes, *(size if padded_raster else image.shape[:2]))
     labels = np.zeros(size, np.uint8) if previous is None else previous
     kernel = np.ones((3, 3), np.uint8)
-    careful = networks.spec.careful
     probs = torch.zeros(num_objects, 1, *size)
     for k in range(1, num_objects + 1):
         positive = cv2.dilate((raster == k).astype(np.uint8), kernel)
         negative = cv2.dilate(((raster != k) & (raster != -1)).astype(np.uint8), kernel)
         planes = torch.cat([_plane(plane, size, padding) for plane in (labels == k, positive, negative)], dim=1)
-        if careful and not planes[:, :2].any():
-            continue
-        prob = networks.segment_strokes(torch.cat([frame, planes], dim=1))[0].cpu()
-        if careful:
-            drop_far_parts(prob[0].numpy(), planes[0, :2].amax(0).numpy() > 0)
-        probs[k - 1] = prob
+        found = segment_object(networks, torch.cat([frame, planes], dim=1))
+        if found is not None:
+            probs[k - 1] = found
     return aggregate_wbg(probs, hard=True)[:, 0].numpy()
+
+
+def segment_object(networks: Networks, planes: torch.Tensor, clicks: Clicks | None = None) -> torch.Tensor | None:
+    """One object from strokes and its previous mask.
+
+    Args:
+        planes: float32 [1, 6, h, w]: normalised image, previous mask, positive and negative strokes.
+        clicks: positive and negative points that must hold (f-BRS), (x, y) pixels; None: the plain result.
+
+    Returns:
+        float32 [1, h, w] on the CPU, probabilities; None where a careful model sees nothing to start from.
+    """
+    careful = networks.spec.careful
+    if careful and not planes[:, 3:5].any():
+        return None
+    if clicks is None:
+        prob = networks.segment_strokes(planes)[0].cpu()
+    else:
+        from pipelines.stages.refine import refine_clicks
+
+        prob = refine_clicks(networks, planes, *clicks)[0].cpu()
+    if careful:
+        drop_far_parts(prob[0].numpy(), planes[0, 3:5].amax(0).numpy() > 0)
+    return prob
 
 
 def _plane(values: np.ndarray, size: tuple[int, ...], padding: Padding) -> torch.Tensor:

@@ -86,18 +86,26 @@ class Propagated:
     run: Pass
 
 
-def plan_passes(start: int, num_frames: int, interacted: Sequence[int], *, new_objects: bool) -> list[Pass]:
+def plan_passes(
+    start: int, num_frames: int, interacted: Sequence[int], *, new_objects: bool, span: tuple[int, int] | None = None
+) -> list[Pass]:
     """The forward and the backward pass of an interaction on frame `start`.
 
     A pass ends before the nearest interacted frame; objects that first appear in this interaction are unknown
     there, so with them it goes on to the end of the video.
+
+    Args:
+        span: first and last frame that may be reached, None for all.
     """
     after = [i for i in interacted if i > start]
     before = [i for i in interacted if i < start]
     high, low = min(after, default=None), max(before, default=None)
+    first, last = span or (0, num_frames - 1)
+    end = num_frames if high is None or new_objects else high
+    begin = -1 if low is None or new_objects else low
     passes = [
-        Pass(start, 1, num_frames if high is None or new_objects else high, high, frozenset(interacted)),
-        Pass(start, -1, -1 if low is None or new_objects else low, low, frozenset(interacted)),
+        Pass(start, 1, min(end, last + 1), high, frozenset(interacted)),
+        Pass(start, -1, max(begin, first - 1), low, frozenset(interacted)),
     ]
     return [p for p in passes if len(p.indices)]
 
