@@ -22,9 +22,11 @@ from mivos_cli import (
     bench,
     bench_compare,
     bench_davis,
+    bench_gui,
     correspond,
     data,
     evaluate,
+    gui_command,
     models,
     render,
     session,
@@ -142,6 +144,7 @@ def _root(
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Segment": {
         "segment": session.segment,
+        "gui": gui_command.gui,
         "info": session.info,
         "undo": session.undo,
         "redo": session.redo,
@@ -161,8 +164,10 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "davis": bench_davis.davis,
     "dev": bench.dev,
     "strokes": bench.strokes,
+    "clicks": bench.clicks,
     "speed": bench.speed,
     "inference": bench.inference,
+    "gui": bench_gui.gui,
     "growth": bench_compare.growth,
     "compare": bench_compare.compare,
 }

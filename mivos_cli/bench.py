@@ -100,6 +100,49 @@ def strokes(
     out.result(report.to_json(), human)
 
 
+def clicks(
+    data: DataRoot,
+    sequence: Sequences = None,
+    frames: Annotated[int, typer.Option("--frames", min=1, help="Frames of each sequence: the first and others.")] = 4,
+    number: Annotated[int, typer.Option("--clicks", min=1, help="Clicks on each object.")] = 10,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only so many objects.", show_default="all")
+    ] = None,
+    model: Model = "nano",
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "float32",
+    record: Record = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score masks from clicks of a robot, which clicks where the mask is most wrong: plain, and refined by f-BRS.
+
+    IoU after so many clicks, clicks until the IoU is 85 and 90 %, clicks that the masks of an object contradict
+    (broken), and seconds per click.
+    """
+    out = Output(json=json, verbose=verbose)
+    choice = choose(model, checkpoint, device, engine, precision)
+    with out.progress() as progress:
+        from pipelines.evaluation.clicks import evaluate_clicks
+
+        report = evaluate_clicks(
+            data, model=choice, sequences=sequence, frames=frames, clicks=number, limit=limit, progress=progress
+        )
+
+    if record is not None:
+        from pipelines.evaluation import recorded, records
+
+        records.write_record(record, recorded.of_clicks(report, data, choice))
+
+    def human(console: Console) -> None:
+        rows = [{"": method, **report.mean(method)} for method in report.methods]
+        row_table(console, f"{report.model}: {report.objects} objects, {report.limit} clicks each", rows)
+
+    out.result(report.to_json(), human)
+
+
 def speed(
     objects: Annotated[
         list[int], typer.Option("--objects", min=1, help="Number of objects; repeat for several.")

@@ -88,6 +88,10 @@ class Method(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         if self.method == "forward":
             return (self.network(*tensors),)
+        if self.method == "features":
+            return self.network.features(*tensors)  # type: ignore[operator]
+        if self.method == "head":
+            return (self.network.head(*tensors),)  # type: ignore[operator]
         if self.method == "encode_key":
             query = self.network.encode_key(*tensors)  # type: ignore[operator]
             return (query.key, *query.features)

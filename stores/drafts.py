@@ -202,7 +202,10 @@ class Drafts:
         with atomic_file(self.folder / LIST) as file:
             file.write(json.dumps(_to_json(lists)).encode())
         self._lists = lists
+        still = self._named()  # an undone action can be a round's, too
         for entry in dropped:
+            if entry.serial in still:
+                continue
             for suffix in (".json", ".png"):
                 with suppress(OSError):
                     self._path(entry.serial, suffix).unlink(missing_ok=True)
@@ -230,13 +233,17 @@ class Drafts:
 
     def _sweep(self) -> None:
         """Removes results of a process that was killed between a result and its list."""
-        lists = self._lists
-        named = {entry.serial for entry in (*lists.entries, *lists.undone)}
-        named |= {entry.serial for entries in lists.rounds.values() for entry in entries}
+        named = self._named()
         for path in self.folder.glob("*.*"):
             if path.stem.isdigit() and int(path.stem) not in named:
                 with suppress(OSError):
                     path.unlink()
+
+    def _named(self) -> set[int]:
+        """Serials of all entries that a list has."""
+        lists = self._lists
+        rounds = (entry for entries in lists.rounds.values() for entry in entries)
+        return {entry.serial for entry in (*lists.entries, *lists.undone, *rounds)}
 
     def _entries(self, data: list[dict[str, Any]]) -> tuple[Entry, ...]:
         return tuple(

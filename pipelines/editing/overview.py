@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.engine import networks
 from pipelines.rounds import Round, RoundState
 from stores.drafts import Entry
 
@@ -35,7 +36,7 @@ def colour_of(object_id: int) -> str:
 def overview(project: Project) -> dict[str, Any]:
     """See the module's text; the caller holds the project's lock."""
     session, drafts = project.session, project.drafts
-    source, model = session.source, project.model
+    source, model = session.source, networks(project.model)
     rate = source.average_rate
     paused = project.propagation.paused()
     computed, confidence = session.computed(), session.confidence()
@@ -53,7 +54,7 @@ def overview(project: Project) -> dict[str, Any]:
         "fps": rate[0] / rate[1] if rate[0] and rate[1] else 24.0,
         "decoded": session.decoded,
         "decoded_frames": session.num_frames,
-        "model": {"name": model.name, "device": model.device or "auto", "engine": model.engine},
+        "model": {"name": model.choice.name, "device": model.device.type, "engine": model.engine},
         "can_refine": True,
         "objects": [
             {"id": i, "name": look.name, "colour": look.colour, "used": i in known}

@@ -69,8 +69,14 @@ class Project:
         """
         choice = ModelChoice.of(model)
         if Session.exists(session) or source is None:
-            return cls(Session.open(session, write=True), source, choice)
-        return cls(flow.create_session(source, session, size=size, model=choice), source, choice)
+            opened = Session.open(session, write=True)
+        else:
+            opened = flow.create_session(source, session, size=size, model=choice)
+        try:
+            return cls(opened, source, choice)
+        except BaseException:
+            opened.close()  # its lock must not outlive the attempt
+            raise
 
     def decode(self, progress: Report | None = None) -> None:
         """Reads the video's frames into the session, from where an earlier attempt ended."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engine import ModelChoice
+from pipelines.evaluation.clicks import ClicksReport
 from pipelines.evaluation.davis_interactive import InteractiveReport
 from pipelines.evaluation.records import Data, RunRecord, record
 from pipelines.evaluation.report import DevSplitReport, S2MReport, SpeedReport
@@ -41,6 +42,17 @@ def of_strokes(report: S2MReport, root: Path, choice: ModelChoice) -> RunRecord:
     scores = {f"{row.sequence} {row.file}": {"J": row.j, "seconds": row.seconds} for row in report.rows}
     data = Data.davis(_dataset(root), dict.fromkeys(row.sequence for row in report.rows))
     return record("strokes", asdict(choice), scores, data=data, means={"J": report.mean})
+
+
+def of_clicks(report: ClicksReport, root: Path, choice: ModelChoice) -> RunRecord:
+    """`bench clicks`: the IoU after the last click on every object, and the means of both methods."""
+    scores: dict[str, dict[str, float]] = {}
+    for row in report.rows:
+        name = f"{row.sequence} {row.frame} {row.object_id}"
+        scores.setdefault(name, {})[f"{row.method} IoU"] = row.ious[-1]
+    means = {f"{method} {key}": value for method in report.methods for key, value in report.mean(method).items()}
+    data = Data.davis(_dataset(root), dict.fromkeys(row.sequence for row in report.rows))
+    return record("clicks", {**asdict(choice), "clicks": report.limit}, scores, data=data, means=means)
 
 
 def of_speed(report: SpeedReport, choice: ModelChoice) -> RunRecord:

@@ -33,6 +33,8 @@ def _cosine(features: Tensor, mark: Tensor) -> Tensor:
 class NanoS2M(nn.Module):
     """[N, 6, h, w] (RGB normalised, previous mask, positive, negative strokes) -> logits [N, 1, h, w]."""
 
+    reach = 4  # see `protocol.StrokeNetwork`
+
     def __init__(self) -> None:
         super().__init__()
         self.trunk = LiteTrunk(in_chans=6)
@@ -54,20 +56,27 @@ class NanoS2M(nn.Module):
         self.pred = nn.Conv2d(32, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.enlarge(self.head(*self.features(x)), (int(x.shape[-2]), int(x.shape[-1])))
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the finest part of the decoder starts from, at the size [h', w'] at which the network sees images.
+
+        Args:
+            x: [N, 6, h, w].
+
+        Returns:
+            Decoder's map [N, 64, h'/8, w'/8]; image and stroke sides at stride 4, both [N, 32, h'/4, w'/4].
+        """
         height, width = int(x.shape[-2]), int(x.shape[-1])
         shrink = WORKING_SIDE / min(height, width)
-        if shrink >= 1:
-            return self._logits(x)
-        size = (round(height * shrink / 16) * 16, round(width * shrink / 16) * 16)
-        picture = F.interpolate(x[:, :4], size=size, mode="area")  # image and previous mask
-        strokes = F.adaptive_max_pool2d(x[:, 4:], size)  # thin lines must not fade
-        logits = self._logits(torch.cat([picture, strokes], dim=1))
-        return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
-
-    def _logits(self, x: Tensor) -> Tensor:
+        if shrink < 1:
+            size = (round(height * shrink / 16) * 16, round(width * shrink / 16) * 16)
+            picture = F.interpolate(x[:, :4], size=size, mode="area")  # image and previous mask
+            strokes = F.adaptive_max_pool2d(x[:, 4:], size)  # thin lines must not fade
+            x = torch.cat([picture, strokes], dim=1)
         f4, f8, f16, f32 = self.trunk(x)
         marks = x[:, 3:6]  # previous, positive, negative
-        size16, size8, size4 = f16.shape[-2:], f8.shape[-2:], f4.shape[-2:]
+        size16, size8 = f16.shape[-2:], f8.shape[-2:]
         # maxima keep a one-pixel stroke visible at stride 16
         marks16 = F.adaptive_max_pool2d(marks, (int(size16[0]), int(size16[1])))
         wide = self.context32(f32) + self.pooled(f32.mean(dim=(2, 3), keepdim=True))
@@ -79,8 +88,18 @@ class NanoS2M(nn.Module):
         y = y + self.marks16(torch.cat([positive, negative], dim=1)) + self.similar16(similar)
         y = self.block16(y)
         y = F.interpolate(self.narrow8(F.relu(y)), size=size8, mode="bilinear", align_corners=False) + self.side8(f8)
-        y = self.block8(y)
-        y = F.interpolate(self.narrow4(F.relu(y)), size=size4, mode="bilinear", align_corners=False) + self.side4(f4)
-        y = self.block4(y + self.strokes4(F.max_pool2d(marks, 4)))
-        logits = self.pred(F.relu(self.light4(y)))
-        return F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)
+        return self.block8(y), self.side4(f4), self.strokes4(F.max_pool2d(marks, 4))
+
+    def head(self, y: Tensor, side4: Tensor, strokes4: Tensor) -> Tensor:
+        """What `features` gave -> logits [N, 1, h'/4, w'/4]."""
+        y = F.interpolate(self.narrow4(F.relu(y)), size=side4.shape[-2:], mode="bilinear", align_corners=False) + side4
+        y = self.block4(y + strokes4)
+        return self.pred(F.relu(self.light4(y)))
+
+    def enlarge(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
+        """[N, 1, h'/4, w'/4] -> [N, 1, *size]; over h' x w', as in training."""
+        inner = (4 * int(logits.shape[-2]), 4 * int(logits.shape[-1]))
+        logits = F.interpolate(logits, size=inner, mode="bilinear", align_corners=False)
+        if inner == tuple(size):
+            return logits
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

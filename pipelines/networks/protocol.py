@@ -53,3 +53,33 @@ class PropagationNetwork(Protocol):
             [K, 1, h, w] logits.
         """
         ...
+
+
+class StrokeNetwork(Protocol):
+    """Strokes to a mask, in parts, so that clicks can be refined without computing everything again.
+
+    `forward(x)` is `enlarge(head(*features(x)), size of x)`.
+
+    Attributes:
+        reach: cells of the first feature map, each way, outside of which it and the others have no influence on what
+            `head` and `enlarge` give in the middle of a cell.
+    """
+
+    reach: int
+
+    def features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """[N, 6, h, w] (RGB normalised, previous mask, positive, negative strokes) to maps.
+
+        Returns:
+            Late maps [N, C_i, H_i, W_i] over the same extent. The first is the coarsest; scaling and shifting its
+            channels is what refinement learns.
+        """
+        ...
+
+    def head(self, *features: Tensor) -> Tensor:
+        """What `features` gave, or the same window of each, to logits [N, 1, H', W'] over the same extent."""
+        ...
+
+    def enlarge(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
+        """[N, 1, H', W'] of whole images -> [N, 1, *size], bilinear."""
+        ...

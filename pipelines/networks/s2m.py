@@ -22,7 +22,7 @@ def _layers(inputs: int, outputs: int, size: int = 1, dilation: int = 1) -> list
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
-def _resize(x: Tensor, size: torch.Size) -> Tensor:
+def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
@@ -53,15 +53,25 @@ class DeepLabHead(nn.Module):
         self.aspp = PyramidPooling(2048)
         self.classifier = nn.Sequential(*_layers(304, 256, 3), nn.Conv2d(256, 1, 1))
 
+    def features(self, f4: Tensor, f16: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, 256, h/4, w/4], [N, 2048, H, W] -> coarse [N, 256, H, W], fine [N, 48, h/4, w/4]."""
+        fine = chain(self.project, f4)
+        return self.aspp(f16), fine
+
+    def join(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """What `features` gave -> logits [N, 1, h/4, w/4]."""
+        coarse = _resize(coarse, fine.shape[-2:])
+        return chain(self.classifier, torch.cat([fine, coarse], dim=1))
+
     def forward(self, f4: Tensor, f16: Tensor) -> Tensor:
         """[N, 256, h/4, w/4], [N, 2048, H, W] -> logits [N, 1, h/4, w/4]."""
-        fine = chain(self.project, f4)
-        coarse = _resize(self.aspp(f16), fine.shape[-2:])
-        return chain(self.classifier, torch.cat([fine, coarse], dim=1))
+        return self.join(*self.features(f4, f16))
 
 
 class S2M(nn.Module):
     """[N, 6, h, w] (RGB normalised, previous mask, positive, negative strokes) -> logits [N, 1, h, w]."""
+
+    reach = 1  # see `protocol.StrokeNetwork`
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,5 +79,17 @@ class S2M(nn.Module):
         self.classifier = DeepLabHead()
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.enlarge(self.head(*self.features(x)), x.shape[-2:])
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, 6, h, w] -> the pyramid's output [N, 256, H, W] and fine features [N, 48, h/4, w/4]."""
         f4, _, _, f16 = self.backbone(x)
-        return _resize(self.classifier(f4, f16), x.shape[-2:])
+        return self.classifier.features(f4, f16)
+
+    def head(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """What `features` gave -> logits [N, 1, h/4, w/4]."""
+        return self.classifier.join(coarse, fine)
+
+    def enlarge(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
+        """[N, 1, h/4, w/4] -> [N, 1, *size]."""
+        return _resize(logits, size)

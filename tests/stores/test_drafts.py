@@ -68,6 +68,18 @@ def test_a_round_takes_the_actions_it_began_with_and_gives_them_back(tmp_path: P
     assert [e.action["id"] for e in Drafts(tmp_path).entries] == ["bb", "later"]
 
 
+def test_an_undone_action_of_an_undone_round_keeps_its_files(tmp_path: Path) -> None:
+    drafts = Drafts(tmp_path)
+    draw(drafts, "a")
+    drafts.begin(3)
+    drafts.commit(1)
+    drafts.bring_back(1)
+    drafts.undo()
+    draw(drafts, "other")  # forgets what was undone, but the round can still be redone
+    assert [e.action["id"] for e in Drafts(tmp_path).of_round(1)] == ["a"]
+    assert np.array_equal(drafts.result(drafts.of_round(1)[0]), planes(1))
+
+
 def test_what_no_list_names_is_swept_and_a_damaged_list_is_told(tmp_path: Path) -> None:
     drafts = Drafts(tmp_path)
     draw(drafts, "a")

@@ -18,7 +18,7 @@ from pipelines.editing.project import Action, Cancelled, Project
 from pipelines.engine import ModelChoice
 from pipelines.rounds import Progress
 from stores.drafts import Drafts
-from stores.errors import MaskError, SessionLockedError, UsageError
+from stores.errors import MaskError, SessionLockedError, StoreError, UsageError
 from stores.masks import write_mask
 from stores.session import Session
 from stores.video import read_frames
@@ -362,6 +362,18 @@ def test_a_kill_between_round_and_draft_list_is_settled(project: Project) -> Non
     assert not project.drafts.entries and len(project.drafts.of_round(1)) == 1
     assert project.undo() is not None and len(project.draft(3)) == 1
     project.close()
+
+
+def test_a_session_that_cannot_be_opened_is_not_locked(project: Project) -> None:
+    project.act(blob(3, 0.4))
+    project.close()
+    path = project.path / "desk" / "desk.json"
+    good = path.read_text()
+    path.write_text(good[:20])
+    with pytest.raises(StoreError, match="desk.json: is damaged"):
+        Project.open(project.path, model=TORCH)
+    path.write_text(good)
+    again(project).close()
 
 
 def test_export_ignores_drafts_and_state_is_plain_json(project: Project, tmp_path: Path) -> None:
