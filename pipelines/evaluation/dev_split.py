@@ -113,7 +113,7 @@ def evaluate_s2m(
             begin = time.perf_counter()
             probs = interact_frame(image, interaction.strokes, None, count, model=model)
             seconds = time.perf_counter() - begin
-            objects, j = _region_similarity(np.argmax(probs, axis=0), truth)
+            objects, j = region_similarity(np.argmax(probs, axis=0), truth)
             rows.append(S2MScore(sequence, file.name, interaction.frame, objects, j, seconds))
     if not rows:
         raise UsageError("no sequences to evaluate", hint="give at least one sequence")
@@ -176,7 +176,7 @@ def _score(evaluator: type, truth_root: Path, mask_root: Path, sequence: str) ->
     return len(j), float(np.mean(list(j.values()))), float(np.mean(list(f.values())))
 
 
-def _region_similarity(labels: np.ndarray, truth: np.ndarray) -> tuple[int, float]:
+def region_similarity(labels: np.ndarray, truth: np.ndarray) -> tuple[int, float]:
     """Number of objects in `truth` and their mean IoU, 0..1; both uint8 or int [H, W]."""
     ids = [label for label in np.unique(truth) if label != 0]
     if not ids:

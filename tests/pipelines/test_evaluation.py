@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from pipelines.engine import ModelChoice
-from pipelines.evaluation import baselines, dev_split, speed
+from pipelines.evaluation import baselines, certainty, dev_split, speed
 from pipelines.evaluation.baselines import BASELINES, LabelPropagation, copy_first_mask, warp_by_flow
 from stores.davis import DavisDataset, write_davis_sequence
 from stores.errors import MaskError, ModelError, UsageError
@@ -180,9 +180,9 @@ def test_region_similarity() -> None:
     truth[0], truth[1] = 1, 2
     labels = truth.copy()
     labels[1, :2] = 0
-    assert dev_split._region_similarity(labels, truth) == (2, 0.75)
-    assert dev_split._region_similarity(truth * 0, truth * 0) == (0, 1.0)
-    assert dev_split._region_similarity(truth, truth * 0) == (0, 0.0)
+    assert dev_split.region_similarity(labels, truth) == (2, 0.75)
+    assert dev_split.region_similarity(truth * 0, truth * 0) == (0, 1.0)
+    assert dev_split.region_similarity(truth, truth * 0) == (0, 0.0)
 
 
 def test_speed_helpers() -> None:
@@ -233,3 +233,11 @@ def test_scribbles_to_masks(tiny_root: Path) -> None:
     (row,) = report.rows
     assert row.frame == frame and row.objects == 1 and 0 <= row.j <= 1
     assert report.mean == row.j == report.to_json()["mean"]
+
+
+def test_confidence_is_compared_with_the_truth(tiny_root: Path) -> None:
+    row = certainty.measure_certainty(tiny_root, model=ModelChoice(engine="torch"), sequences=[SEQUENCE]).rows[0]
+    assert row.frames == FRAMES - 1 and 50 < row.j <= 100 and 0 <= row.j_least <= 100
+    assert certainty._spearman(np.array([1.0, 2, 3, 3]), np.array([10.0, 20, 30, 30])) == pytest.approx(1)
+    assert certainty._spearman(np.array([1.0, 2, 3]), np.array([9.0, 4, 1])) == pytest.approx(-1)
+    assert certainty._spearman(np.array([1.0, 1, 1]), np.array([9.0, 4, 1])) is None

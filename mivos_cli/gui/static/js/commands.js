@@ -73,9 +73,15 @@ export async function draw(action) {
   const made = { id: uuid(), ...action };
   if (made.object !== 0 && !objectOf(made.object)) {
     linger(made); // it has no place in the outbox before it has an object
-    const id = await addObject();
-    if (id === undefined) return masksChanged([made.frame]);
-    made.object = id;
+    try {
+      made.object = await makeObject();
+    } catch (error) {
+      // Without connection it goes out under the number it has: the server makes objects that it does not know.
+      if (error.status !== 0) {
+        tell(error, "Not drawn");
+        return masksChanged([made.frame]);
+      }
+    }
   }
   send(made);
 }
@@ -208,12 +214,14 @@ export function selectObject(id) {
 
 /** Makes an object and chooses it. @returns {Promise<number|undefined>} its number */
 export function addObject() {
-  return attempt(async () => {
-    const { id } = await api.addObject(page.project);
-    if (!objectOf(id)) await until(() => objectOf(id));
-    set({ object: id });
-    return id;
-  }, "No new object");
+  return attempt(makeObject, "No new object");
+}
+
+async function makeObject() {
+  const { id } = await api.addObject(page.project);
+  await until(() => objectOf(id)); // it comes with the next state
+  set({ object: id });
+  return id;
 }
 
 /** @param {number} id @param {{name?: string, colour?: string}} look */

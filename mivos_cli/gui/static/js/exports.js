@@ -134,8 +134,7 @@ function showNote() {
   if (none) note.textContent = "There is nothing to export yet: propagate first, or keep the mask of a single frame.";
   else if (drafts.length)
     note.textContent = `Edits of ${plural(drafts.length, "frame")} are not propagated and will not be part of it.`;
-  else
-    note.textContent = `All ${plural(frames, "frame")} at ${source_width} × ${source_height}.`;
+  else note.textContent = `All ${plural(frames, "frame")} at ${source_width} × ${source_height}.`;
 }
 
 function showRun() {

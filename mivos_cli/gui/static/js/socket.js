@@ -87,3 +87,5 @@ function later(mine) {
 }
 
 addEventListener("online", retryNow);
+// the person may have opened the new address in another tab, which gives this one its cookie, too
+addEventListener("focus", () => page.expired && retryNow());
