@@ -17,12 +17,12 @@ from pipelines.editing.actions import Action
 from pipelines.editing.layers import Layers, pixels, window_box
 from pipelines.engine import Networks
 from pipelines.stages.interact import Clicks, segment_object
+from pipelines.stages.refine import click_plane
 from pipelines.stages.tensors import Padding, image_tensor
 from stores.strokes import Stroke, rasterise
 
 WINDOW_SIDE, MAX_ENLARGEMENT = 480, 4.0  # a window is enlarged to this shorter side, but not more than this
 RIM = 3  # pixels inside a window's sides that stay as they were: there the network lacks context
-CLICK_RADIUS = 4
 CONFLICT = 16  # pixels that two objects may claim before the other one is looked at again, too
 
 
@@ -173,10 +173,3 @@ class Finder:
             tensor = image_tensor(np.ascontiguousarray(part))
             self._views[window] = _View(tensor, box, size, Padding.of(*size))
         return self._views[window]
-
-
-def click_plane(points: Sequence[tuple[float, float]], height: int, width: int) -> np.ndarray:
-    drawn = np.zeros((height, width), np.uint8)
-    for x, y in points:
-        cv2.circle(drawn, (round(x), round(y)), CLICK_RADIUS, 1, -1)
-    return drawn

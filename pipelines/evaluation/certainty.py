@@ -87,4 +87,4 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float | None:
         ranks.append((np.cumsum(counts) - (counts - 1) / 2)[where])
     if any(np.ptp(rank) == 0 for rank in ranks):
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -10,10 +10,10 @@ import torch
 
 from pipelines.engine import Networks
 from pipelines.networks.aggregate import aggregate_wbg
+from pipelines.stages.refine import Points, refine_clicks
 from pipelines.stages.tensors import Padding, image_tensor
 from stores.scribbles import Stroke, rasterise
 
-Points = Sequence[tuple[float, float]]
 Clicks = tuple[Points, Points]
 
 
@@ -69,8 +69,6 @@ def segment_object(networks: Networks, planes: torch.Tensor, clicks: Clicks | No
     if clicks is None:
         prob = networks.segment_strokes(planes)[0].cpu()
     else:
-        from pipelines.stages.refine import refine_clicks
-
         prob = refine_clicks(networks, planes, *clicks)[0].cpu()
     if careful:
         drop_far_parts(prob[0].numpy(), planes[0, 3:5].amax(0).numpy() > 0)

@@ -422,3 +422,13 @@ def test_bad_actions_are_one_line(change: dict[str, Any], words: str) -> None:
 def test_drafts_of_an_empty_session_take_no_room(project: Project) -> None:
     assert not (project.path / "desk").exists() and Drafts(project.path).entries == ()
     assert Session.exists(project.path)
+
+
+def test_refined_clicks_hold(project: Project) -> None:
+    spots = [(True, 0.35, 0.5), (False, 0.5, 0.5), (True, 0.45, 0.3), (False, 0.4, 0.75)]
+    for positive, x, y in spots:
+        project.act(action(2, "click", path=[[x, y]], positive=positive, refine=True))
+    labels = shown(project, 2)
+    height, width = labels.shape
+    said = [labels[round(y * (height - 1)), round(x * (width - 1))] == positive for positive, x, y in spots]
+    assert sum(said) >= 3, said  # at this size one cell covers several of the clicks

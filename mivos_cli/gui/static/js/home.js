@@ -13,6 +13,7 @@ import { toggleTheme } from "./theme.js";
 export function showHome(home, open) {
   const box = byId("home");
   const { projects } = home;
+  const device = home.device && home.device !== "auto" ? ` on ${home.device}` : "";
   const top = el(
     "header",
     { class: "home-top" },
@@ -41,11 +42,7 @@ export function showHome(home, open) {
       { class: "home-inner" },
       top,
       el("h1", {}, "Videos"),
-      el(
-        "p",
-        { class: "where" },
-        `${plural(projects.length, "project")} in ${home.folder} · ${home.model} on ${home.device}`,
-      ),
+      el("p", { class: "where" }, `${plural(projects.length, "project")} in ${home.folder} · ${home.model}${device}`),
       projects.length ? cards : nothing,
     ),
   );
@@ -78,7 +75,7 @@ function card(project, open) {
     el(
       "div",
       { class: "facts" },
-      el("strong", { title: project.path }, name),
+      el("strong", { title: project.path }, name.replace(/\.mivos$/, "")),
       el("span", {}, project.error ?? size),
       el("span", {}, work),
     ),

@@ -42,7 +42,10 @@ const ACTS = {
   mode: () => commands.nextMode(),
   peek: () => set({ peek: true }),
   strokes: () => set({ strokes: !page.strokes }),
-  crosshair: (distance, key) => commands.moveCrosshair(key, distance),
+  crosshair: (distance, key) => {
+    byId("view").focus({ preventScroll: true }); // Enter is to click there, not to press a button
+    commands.moveCrosshair(key, distance);
+  },
   clickThere: (positive) => commands.clickThere(positive),
   help: () => openHelp(),
 };
