@@ -32,18 +32,18 @@ FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 @dataclass(frozen=True)
 class Entry:
-    """One action and what it made of its frame.
+    """One action and what it made of its frame; equal to those with the same serial.
 
     Attributes:
-        serial: names its result; frame: where it was done; base: the session's commit at that time;
+        serial: names its result; frame: where it was done; base: the session's commit when it was done or undone last;
         ids: objects of the result, in the order of its planes; action: its JSON form.
     """
 
     serial: int
-    frame: int
-    base: str
-    ids: tuple[int, ...]
-    action: dict[str, Any]
+    frame: int = field(compare=False)
+    base: str = field(compare=False)
+    ids: tuple[int, ...] = field(compare=False)
+    action: dict[str, Any] = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,10 @@ class Drafts:
         )
         return entry
 
-    def undo(self) -> Entry:
-        """Takes the last action back; IndexError if there is none."""
+    def undo(self, base: str) -> Entry:
+        """Takes the last action back, at the commit `base`, where `redo` belongs; IndexError if there is none."""
         lists = self._lists
-        last = lists.entries[-1]
+        last = replace(lists.entries[-1], base=base)
         self._write(replace(lists, entries=lists.entries[:-1], undone=(*lists.undone, last)))
         return last
 

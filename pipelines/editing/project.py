@@ -27,6 +27,7 @@ from pipelines.editing.propagation import Cancelled, Propagation, Stop
 from pipelines.editing.steps import Step, Steps
 from pipelines.engine import ModelChoice, networks
 from pipelines.rounds import Progress, Report
+from pipelines.stages.propagate import Anchor, Pass, Propagator
 from stores import arrays
 from stores.drafts import Drafts, Look
 from stores.errors import MaskError, UsageError
@@ -86,12 +87,14 @@ class Project:
             flow.decode_into(self.session, source, size=side, progress=progress)
 
     def warm_up(self) -> None:
-        """Loads the networks and runs the interaction network once, so that the first stroke is quick."""
-        nets = networks(self.model)
+        """Loads the networks and runs them once, so that the first stroke and the first propagation are quick."""
+        nets, size = networks(self.model), self.session.result_size
         blank = np.zeros((*self.canvas.size, 3), np.uint8)
         spot = Action("warm-up", 0, "click", 1, path=np.array([[0.5, 0.5]]))
         Finder(nets, blank).find([spot], self.canvas.empty(), self.canvas.empty())
-        nets.runner("propagation")
+        anchor = Anchor(0, np.zeros((1, *size), np.float32), 1)
+        propagator = Propagator(nets, lambda index: blank, size, 1, [anchor])
+        next(propagator.run(Pass(0, 1, 3, None)))
 
     def close(self) -> None:
         """Gives the session back. What was drawn and what was checkpointed stays."""

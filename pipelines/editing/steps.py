@@ -27,7 +27,7 @@ class Steps:
     def undo(self) -> Step | None:
         """Takes the last action back, else the last round or deletion; None: nothing to undo."""
         if self.drafts.entries:
-            return self._of_action(self.drafts.undo())
+            return self._of_action(self.drafts.undo(self.session.commit_id))
         if self.last_commit() is None:
             return None
         undone = self.session.undo()

@@ -40,11 +40,11 @@ def test_undo_redo_and_what_a_new_action_forgets(tmp_path: Path) -> None:
     drafts = Drafts(tmp_path)
     draw(drafts, "a")
     draw(drafts, "bb")
-    assert drafts.undo().action["id"] == "bb"
+    assert drafts.undo("c1").action["id"] == "bb"
     drafts = Drafts(tmp_path)
     assert [e.action["id"] for e in drafts.undone] == ["bb"]
     assert drafts.redo().action["id"] == "bb" and not drafts.undone
-    drafts.undo()
+    drafts.undo("c1")
     draw(drafts, "ccc")
     assert not drafts.undone
     stems = {path.stem for path in (tmp_path / "desk").glob("*.png")}
@@ -74,7 +74,7 @@ def test_an_undone_action_of_an_undone_round_keeps_its_files(tmp_path: Path) -> 
     drafts.begin(3)
     drafts.commit(1)
     drafts.bring_back(1)
-    drafts.undo()
+    drafts.undo("c1")
     draw(drafts, "other")  # forgets what was undone, but the round can still be redone
     assert [e.action["id"] for e in Drafts(tmp_path).of_round(1)] == ["a"]
     assert np.array_equal(drafts.result(drafts.of_round(1)[0]), planes(1))

@@ -263,3 +263,17 @@ def test_the_page_loads_nothing_from_elsewhere(chromium: Browser, work: Work) ->
         person["export"].click()
         foreign = [url for url in asked if not url.startswith((work.server.base, "blob:", "data:"))]
         assert len(asked) > 10 and not foreign
+
+
+def test_forward_first_then_backward_from_the_same_frame(chromium: Browser, work: Work) -> None:
+    with Person(chromium, work) as person:
+        person.ready()
+        person.go(20)
+        person.draw(*CYCLIST)
+        person.propagate("forward")
+        assert work.state()["computed"] == [[20, 39, 1]]
+        person.go(20)
+        person.propagate("backward")
+        until(lambda: work.state()["computed"][0][0] == 0)
+        person["undo"].click()
+        until(lambda: work.state()["computed"] == [[20, 39, 1]])

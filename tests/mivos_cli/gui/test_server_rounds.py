@@ -53,7 +53,8 @@ def test_a_propagation_from_start_to_end(work: Work) -> None:
         seconds = steps[-1]["at"] - steps[0]["at"]
         assert len(steps) <= 20 * seconds + 3
         pushed = {frame for m in tab.of("masks", start) for frame in m["frames"] or ()}
-        assert pushed == set(range(1, LENGTH))
+        assert any(m["frames"] is None for m in tab.of("masks", start))  # at the end: all, which may swallow the last
+        assert pushed >= set(range(1, LENGTH - 2))
         tab.wait(lambda m: m["type"] == "state" and rounds(m) and not m["jobs"], start)
     state = work.state()
     assert state["computed"] == [[0, LENGTH - 1, 1]] and state["drafts"] == [] and state["round"] is None

@@ -272,6 +272,22 @@ def test_undo_goes_through_actions_and_rounds_and_back(project: Project) -> None
     project.close()
 
 
+def test_rounds_of_drafts_that_were_drawn_together_come_back(project: Project) -> None:
+    project.act(blob(0, 0.3))
+    project.act(blob(9, 0.5))
+    project.propagate()
+    done = [shown(project, index) for index in range(FRAMES)]
+    back = []
+    while (step := project.undo()) is not None:
+        back.append(step.what)
+    forth = []
+    while (step := project.redo()) is not None:
+        forth.append(step.what)
+    assert len(back) == 4 and forth == back[::-1]
+    assert all(np.array_equal(shown(project, index), mask) for index, mask in enumerate(done))
+    assert not project.drafts.entries
+
+
 def test_something_new_ends_redo_but_undoing_it_brings_redo_back(project: Project) -> None:
     project.act(blob(0, 0.3))
     project.propagate()

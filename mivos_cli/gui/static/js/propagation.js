@@ -7,7 +7,7 @@ import { goTo } from "./go.js";
 import { menuCheck, startMenu } from "./menu.js";
 import { attempt, confirm, toast } from "./notices.js";
 import * as outbox from "./outbox.js";
-import { draftOf, jobOf, page, set, watch } from "./page.js";
+import { draftOf, isComputed, jobOf, page, set, watch } from "./page.js";
 import { isSettled } from "./view.js";
 
 const FOLLOW_EVERY = 250; // ms between frames that are followed: showing them costs the server time, too
@@ -19,6 +19,7 @@ const DIRECTIONS = {
   none: ["This frame only", "Keep its mask, change no other"],
 };
 
+let source = 0; // the frame that a propagation without edits starts from
 let home = null; // the frame where the person was when the propagation began
 let followed = 0; // when a frame was last followed
 let following = false;
@@ -42,13 +43,16 @@ export function togglePropagation() {
 /** @param {"both"|"forward"|"backward"|"to"|"none"} direction @param {number} [to] the frame for "to" */
 export function propagate(direction, to) {
   const { drafts } = page.server;
-  if (!drafts.length && page.pending === 0)
+  const edits = drafts.length > 0 || page.pending > 0;
+  if (!edits && !isComputed(page.picking ? source : page.frame))
     return toast({ text: "Nothing to propagate yet", hint: "Draw on a frame first.", key: "propagate" });
   if (direction === "none" && !draftOf() && page.pending === 0)
     return toast({ text: "This frame has no edits", key: "propagate" });
+  if (!page.picking) source = page.frame;
   if (direction === "to" && to === undefined) return set({ picking: true, playing: false });
   set({ picking: false, playing: false });
-  const what = direction === "none" ? { direction, frames: [page.frame] } : { direction };
+  // without edits the mask of the frame where the person is goes further, as after "Forward" alone
+  const what = direction === "none" || !edits ? { direction, frames: [source] } : { direction };
   if (direction === "to") what.to = to;
   begin(async () => {
     await outbox.settled();
@@ -123,7 +127,7 @@ export function propagationEnded({ state }) {
 
 function menu() {
   const busy = Boolean(jobOf("propagate")) || page.server.round !== null;
-  const none = busy || page.server.drafts.length === 0;
+  const none = busy || !(page.server.drafts.length || isComputed(page.frame));
   const reason = busy ? "The propagation under way comes first." : "There are no edits: draw on a frame first.";
   const items = Object.entries(DIRECTIONS).map(([direction, [name, hint]]) =>
     el(
@@ -177,7 +181,7 @@ function show() {
   const label = running ? (page.pausing ? "Pausing" : "Pause") : paused ? "Continue" : "Propagate";
   setIcon(button, running ? "pause" : paused ? "play" : page.direction);
   setText(button.querySelector("span"), label);
-  button.disabled = running ? page.pausing : !paused && !page.server.drafts.length;
+  button.disabled = running ? page.pausing : !paused && !page.server.drafts.length && !isComputed(page.frame);
   const { drafts } = page.server;
   const where = { both: "in both directions", forward: "forward", backward: "backward" }[page.direction];
   if (running) button.dataset.tip = "Stop after this frame; nothing is lost";
@@ -185,7 +189,9 @@ function show() {
   else
     button.dataset.tip = drafts.length
       ? `Carry the edits of ${plural(drafts.length, "frame")} ${where}`
-      : "Draw on a frame first";
+      : isComputed(page.frame)
+        ? `Carry this frame's mask ${where}`
+        : "Draw on a frame first";
   button.dataset.key = "P";
 }
 
