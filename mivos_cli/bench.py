@@ -137,7 +137,9 @@ def clicks(
         records.write_record(record, recorded.of_clicks(report, data, choice))
 
     def human(console: Console) -> None:
-        rows = [{"": method, **report.mean(method)} for method in report.methods]
+        means = {method: report.mean(method) for method in report.methods}
+        measures = means[report.methods[0]]
+        rows = [{"": key, **{method: f"{mean[key]:.3f}" for method, mean in means.items()}} for key in measures]
         row_table(console, f"{report.model}: {report.objects} objects, {report.limit} clicks each", rows)
 
     out.result(report.to_json(), human)

@@ -19,6 +19,7 @@ gets lost would read as zeros too, so every image array has a vector of checksum
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any, Literal
 
 import google_crc32c
@@ -132,6 +133,8 @@ class FrameVector:
 class Tree:
     """The arrays and attributes of one snapshot, or of one transaction in progress.
 
+    One thread writes; others may read meanwhile.
+
     Handles and vectors belong to the icechunk session they were opened in, so every new session gets a new
     tree and forgetting changes means forgetting the tree.
     """
@@ -141,6 +144,7 @@ class Tree:
         self._root = zarr.open_group(session.store, mode=mode)
         self._arrays: dict[str, zarr.Array] = {}
         self._vectors: dict[str, FrameVector] = {}
+        self._lock = threading.RLock()  # a vector must not be loaded twice: marks made in one of them would be lost
         self._saved = unsealed(dict(self._root.attrs))
         self.state: dict[str, Any] = dict(self._saved)
         self._log = zarr.open_group(session.store, path="rounds", mode=mode)
@@ -176,26 +180,32 @@ class Tree:
 
     def vector(self, name: str) -> FrameVector:
         """The per-frame numbers `name`."""
-        if name not in self._vectors:
-            values = np.array(self.array(name)[:])
-            self._compare(name, values[None], self.state["checks"].get(name, 0))
-            self._vectors[name] = FrameVector(values)
-        return self._vectors[name]
+        with self._lock:
+            if name not in self._vectors:
+                values = np.array(self.array(name)[:])
+                self._compare(name, values[None], self.state["checks"].get(name, 0))
+                self._vectors[name] = FrameVector(values)
+            return self._vectors[name]
 
     def put(self, name: str, index: int, values: np.ndarray) -> None:
         """Write one frame of an image array; ValueError if the shape differs."""
         array = self.array(name)
         if array.shape[1:] != values.shape:
             raise ValueError(f"{name} has frames of {array.shape[1:]}, not {values.shape}")
-        if values.size:
-            array[index] = values
-        self.vector(f"{name}_check")[index] = checksum(_blocks(array, values))
+        total = checksum(_blocks(array, values))
+        with self._lock:
+            if values.size:
+                array[index] = values
+            self.vector(f"{name}_check")[index] = total
 
     def get(self, name: str, index: int) -> np.ndarray:
         """Read one frame of an image array; ValueError if it is not what was written."""
-        array = self.array(name)
+        array, checks = self.array(name), self.vector(f"{name}_check")
         values = np.asarray(array[index])
-        self._compare(name, _blocks(array, values), self.vector(f"{name}_check").values[index])
+        if checksum(_blocks(array, values)) != checks.values[index]:
+            with self._lock:  # it may have been written meanwhile
+                values = np.asarray(array[index])
+                self._compare(name, _blocks(array, values), checks.values[index])
         return values
 
     @staticmethod

@@ -54,6 +54,9 @@ class Job:
     cancelling: threading.Event = field(default_factory=threading.Event)
     ended: Future[None] = field(default_factory=Future)
 
+    def __post_init__(self) -> None:
+        self.ended.set_running_or_notify_cancel()  # a request that waits for it and is dropped must not cancel it
+
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "kind": self.kind, "state": self.state, "error": self.error, "hint": self.hint}
 

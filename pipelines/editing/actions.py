@@ -99,7 +99,7 @@ class Action:
             window=None if bare else _window(data.get("window")),
             refine=_flag(data, "refine", False),
             png=_png(data.get("png")) if kind == "paste" else b"",
-            objects=None if data.get("objects") is None else tuple(int(i) for i in data["objects"]),
+            objects=None if kind != "paste" or data.get("objects") is None else tuple(int(i) for i in data["objects"]),
         )
 
     def describe(self) -> str:
@@ -136,7 +136,7 @@ def _path(value: Any, *, at_least: int) -> np.ndarray:
         raise problem
     try:
         path = np.array(value, np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise problem from None
     if path.ndim != 2 or path.shape[1] != 2 or not ((path >= 0) & (path <= 1)).all():
         raise problem

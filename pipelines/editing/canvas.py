@@ -102,12 +102,13 @@ class Canvas:
 
     def _group(self, action: Action) -> tuple[list[Action], Layers]:
         """Earlier scribbles and clicks that count together with a new one, and the objects before all of them."""
-        entries, group = list(self.drafts.of(action.frame)), list[Action]()
+        entries, group, live = list(self.drafts.of(action.frame)), list[Action](), {0, *self.object_ids()}
         while entries:
             last = Action.from_json(entries[-1].action, num_frames=self.session.num_frames)
             if last.kind not in FOUND or last.window != action.window:
                 break
-            group.insert(0, last)
+            if last.object_id in live:  # else it would bring a deleted object back
+                group.insert(0, last)
             entries.pop()
         return group, self._result(entries[-1]) if entries else self.committed(action.frame)
 

@@ -45,8 +45,12 @@ class Propagation:
             request = self._request(frame, span)
             work = Round(self.session, networks(self.canvas.model), report=progress)
             with self.lock:
-                state = work.interact(request)
-                self.drafts.begin(frame)
+                self.drafts.begin(frame)  # first: `settle` sees whether the round came to be
+                try:
+                    state = work.interact(request)
+                except BaseException:
+                    self.discard()
+                    raise
             if not self._finish(work, state, stop):
                 return False
         return True

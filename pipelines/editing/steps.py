@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipelines.editing.actions import Action
 from stores.drafts import Drafts, Entry
@@ -30,8 +30,9 @@ class Steps:
             return self._of_action(self.drafts.undo(self.session.commit_id))
         if self.last_commit() is None:
             return None
+        drawn = self._is_ours(self.last_commit())
         undone = self.session.undo()
-        if undone.round is not None:
+        if undone.round is not None and drawn:
             self.drafts.bring_back(undone.round)
         return _of_commit(undone)
 
@@ -42,8 +43,10 @@ class Steps:
         if self.next_commit() is None:
             return None
         redone = self.session.redo()
-        if redone.round is not None:
+        if redone.round is not None and self._is_ours(redone):
             self.drafts.take_away(redone.round)
+        elif (look := self.drafts.looks.get(redone.facts.get("object", 0))) is not None:
+            self.drafts.set_look(redone.facts["object"], replace(look, deleted=True))
         return _of_commit(redone)
 
     def describe(self) -> dict[str, str | None]:
@@ -71,6 +74,13 @@ class Steps:
             return None
         own = self.drafts.of_round(undone[0].round) if undone[0].round is not None else ()
         return undone[0] if all(entry in own for entry in self.drafts.entries) else None
+
+    def _is_ours(self, commit: HistoryEntry | None) -> bool:
+        """Whether the session's last round came from the actions known under its number: others may have made it."""
+        if commit is None or commit.round is None:
+            return False
+        own = [entry.action["id"] for entry in self.drafts.of_round(commit.round)]
+        return own == [action.get("id") for action in self.session.rounds[commit.round - 1].strokes]
 
     def _words(self, entry: Entry) -> str:
         return Action.from_json(entry.action, num_frames=self.session.num_frames).describe()

@@ -20,8 +20,8 @@ import torch
 from pipelines.engine import ModelChoice, Networks, networks
 from pipelines.flow import Model
 from pipelines.rounds import Progress, Report
-from pipelines.stages.interact import drop_far_parts
-from pipelines.stages.refine import click_plane, refine_clicks
+from pipelines.stages.interact import segment_object
+from pipelines.stages.refine import click_plane
 from pipelines.stages.tensors import Padding, image_tensor
 from stores.davis import DavisDataset
 from stores.errors import UsageError
@@ -188,11 +188,8 @@ def click_through(
         )
         marks = np.stack([mask.astype(np.uint8), click_plane(positive, *size), click_plane(negative, *size)])
         planes = torch.cat([frame, torch.from_numpy(marks)[None].float()], dim=1)
-        prob = refine_clicks(nets, planes, positive, negative) if refined else nets.segment_strokes(planes)
-        shown = prob[0, 0].cpu().numpy().copy()
-        if nets.spec.careful:
-            drop_far_parts(shown, marks[:2].max(axis=0) > 0)
-        mask = shown > 0.5
+        prob = segment_object(nets, planes, (positive, negative) if refined else None)
+        mask = mask & False if prob is None else prob[0].numpy() > 0.5
         yield padding.remove(mask), list(made)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stores.arrays import FrameVector
 from stores.confidence import expected_overlap
 from stores.drafts import Drafts, Look
 from stores.errors import StoreError, UsageError
@@ -191,3 +193,31 @@ def test_a_suspended_round_goes_on_at_its_checkpoint(tmp_path: Path) -> None:
         assert session.mask(0) is None  # readers see the last commit
         assert session.resume_round() == {"next": 1}
         assert session.mask(0) is not None and session.mask(1) is None
+
+
+def test_a_reader_in_another_thread_does_not_lose_the_writers_marks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, reading, go_on = FrameVector.__init__, threading.Event(), threading.Event()
+
+    def slow(self: FrameVector, values: np.ndarray) -> None:
+        load(self, values)
+        if threading.current_thread().name == "reader" and not reading.is_set():
+            reading.set()
+            go_on.wait(1)
+
+    with sessions.decoded(tmp_path / "s") as session:
+        sessions.play_round(session, 1)
+        session.begin_round()  # a fresh view of the store, in which nothing is loaded yet
+        monkeypatch.setattr(FrameVector, "__init__", slow)
+        reader = threading.Thread(target=session.mask, args=(0,), name="reader")
+        writer = threading.Thread(target=session.write_probs, args=(1, sessions.probs(1, 2)))
+        reader.start()
+        assert reading.wait(5)
+        writer.start()
+        writer.join(0.5)
+        go_on.set()
+        reader.join()
+        writer.join()
+        session.checkpoint({})
+        assert session.computed()[1] == 2 and session.mask(1) is not None

@@ -101,6 +101,14 @@ def test_cancelling_and_pausing(worker: Worker) -> None:
     assert paused.wait() == "paused"
 
 
+def test_a_request_that_is_dropped_while_it_waits_for_a_job(worker: Worker) -> None:
+    running = Loop(worker, "a", pausable=True)
+    assert running.started.wait(30)
+    assert not running.job.ended.cancel()  # as `asyncio.wrap_future` does
+    running.job.leave()
+    assert running.wait() == "paused" and worker.call("a", lambda: 3).result(30) == 3
+
+
 def test_the_end_of_the_worker() -> None:
     worker, last = Worker("test", lambda owner: nullcontext()), []
     running, waiting = Loop(worker, "a", pausable=True), Loop(worker, "b")

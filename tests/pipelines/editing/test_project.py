@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipelines import flow
 from pipelines.editing.project import Action, Cancelled, Project
 from pipelines.engine import ModelChoice
 from pipelines.rounds import Progress
@@ -242,6 +243,24 @@ def test_a_failure_in_a_round_goes_back_to_its_checkpoint(project: Project) -> N
     assert project.resume() and len(project.session.rounds) == 1
 
 
+def test_a_cancelled_or_failed_start_leaves_no_round(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cancel(item: Progress) -> None:
+        raise Cancelled
+
+    def full(state: dict[str, Any]) -> None:
+        raise StoreError("the disk is full")
+
+    project.act(blob(2, 0.4))
+    with pytest.raises(Cancelled):
+        project.propagate(progress=cancel)
+    assert project.state()["round"] is None and len(project.draft(2)) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(project.session, "checkpoint", full)
+        with pytest.raises(StoreError, match="full"):
+            project.propagate()
+    assert project.state()["round"] is None and project.propagate("none")
+
+
 # ---- undo and redo
 
 
@@ -346,7 +365,49 @@ def test_deleting_an_object_that_was_only_drawn(project: Project) -> None:
     assert project.session.object_ids == (1,)
 
 
+def test_strokes_of_a_deleted_object_do_not_bring_it_back(project: Project) -> None:
+    project.act(action(2, "scribble", path=[[0.3, 0.45], [0.4, 0.55]]))
+    project.act(action(2, "scribble", path=[[0.7, 0.5], [0.75, 0.5]], object=2))
+    project.delete_object(2)
+    project.act(action(2, "scribble", path=[[0.3, 0.5], [0.4, 0.5]]))
+    project.act(action(2, "scribble", path=[[0.3, 0.9], [0.4, 0.9]], object=0))
+    assert [item["id"] for item in project.state()["objects"]] == [1] and shown(project, 2).max() <= 1
+
+
+def test_a_deletion_that_is_done_again_takes_the_name_along(project: Project) -> None:
+    project.act(blob(2, 0.3))
+    project.act(blob(2, 0.7, object_id=2))
+    project.propagate("none")
+    project.delete_object(2)
+    for step, left in ((project.undo, [1, 2]), (project.redo, [1])):
+        step()
+        assert [item["id"] for item in project.state()["objects"]] == left
+
+
 # ---- disk and other processes
+
+
+def test_a_round_that_another_program_made_is_not_taken_for_the_pages(project: Project, tmp_path: Path) -> None:
+    project.act(blob(3, 0.4))
+    project.propagate("none")
+    project.undo()
+    project.undo()
+    path = project.path
+    project.close()
+    labels = np.zeros(project_size(path), np.uint8)
+    labels[10:40, 10:40] = 1
+    write_mask(tmp_path / "m.png", labels)
+    flow.interact(path, masks=tmp_path / "m.png", model=TORCH)
+    flow.propagate(path, model=TORCH)
+    flow.fuse(path, model=TORCH)
+    project = Project.open(path, model=TORCH)
+    assert project.undo() is not None and not project.drafts.entries  # not the strokes of the page's round 1
+    project.close()
+
+
+def project_size(path: Path) -> tuple[int, int]:
+    with Session.open(path) as session:
+        return session.source.height, session.source.width
 
 
 def test_nothing_is_lost_between_processes(project: Project) -> None:

@@ -10,6 +10,7 @@ import * as api from "./api.js";
 import { page, set } from "./page.js";
 
 const PREFIX = "mivos.outbox";
+const RETRY = 1000; // milliseconds
 
 let project = null;
 let entries = []; // {key, action}, oldest first
@@ -98,9 +99,10 @@ async function pump() {
       } else localStorage.removeItem(entry.key);
     } catch (error) {
       if (mine !== project) continue;
-      const busy = error.status === 409 && (page.server?.jobs ?? []).length > 0;
+      const busy = error.status === 409; // a job runs, maybe one not heard of yet, or the project is being closed
       if (error.status === 0 || error.status === 401 || busy) stuck = true;
-      else {
+      if (busy && !page.server?.jobs?.length) setTimeout(resume, RETRY); // nothing else may tell when it is over
+      if (!stuck) {
         forget(entry);
         listeners.refused(entry.action, error);
       }
