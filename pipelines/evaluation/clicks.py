@@ -189,7 +189,8 @@ def click_through(
         marks = np.stack([mask.astype(np.uint8), click_plane(positive, *size), click_plane(negative, *size)])
         planes = torch.cat([frame, torch.from_numpy(marks)[None].float()], dim=1)
         prob = segment_object(nets, planes, (positive, negative) if refined else None)
-        mask = mask & False if prob is None else prob[0].numpy() > 0.5
+        assert prob is not None  # there is a mark, the click
+        mask = prob[0].numpy() > 0.5
         yield padding.remove(mask), list(made)
 
 
