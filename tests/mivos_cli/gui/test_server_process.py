@@ -33,6 +33,7 @@ def propagating(work: Work, what: str, tab: Tab, frames: int) -> str:
     return job
 
 
+@pytest.mark.slow  # the page's test kills servers, too
 def test_nothing_is_lost(long_clip: Path, tmp_path: Path) -> None:
     """kill -9 and SIGTERM in mid-propagation: what was drawn is there, and the masks are those of an unbroken run."""
     video = Path(shutil.copy(long_clip, tmp_path))
