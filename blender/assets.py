@@ -124,11 +124,26 @@ def _files(folder: Path, suffixes: Collection[str]) -> Iterator[str]:
     def fail(error: OSError) -> None:
         raise _unreadable(folder, error)
 
+    seen: set[tuple[int, int]] = set()  # links may lead in circles
     for top, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [
+            name for name in sorted(folders) if not name.startswith(".") and _is_new(os.path.join(top, name), seen)
+        ]
         for name in names:
             if Path(name).suffix.lower() in suffixes and not name.startswith("."):
                 yield (Path(top) / name).relative_to(folder).as_posix()
+
+
+def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder, which links may lead to several times, comes for the first time."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return True  # the walk will say what is wrong with it
+    key = found.st_dev, found.st_ino
+    fresh = key not in seen
+    seen.add(key)
+    return fresh
 
 
 def _unreadable(folder: Path, error: OSError) -> InputError:

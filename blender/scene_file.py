@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,17 @@ import numpy as np
 from blender.scene import Camera, Light, Path3, Scene, SceneObject, Sky, Triple, listed, triple
 from stores.errors import RenderError
 from stores.files import atomic_file, make_folder
+from stores.json_files import read_json
+from stores.strokes import show
 
 SCHEMA = "mivos-bl30k-scene"
 VERSION = 1
+AGAIN = "delete the file: it is sampled again from its seed"
+MAX_SCENE_BYTES = 16 * 2**20
+MAX_FRAMES = 100_000
+MAX_SIDE = 16_384  # pixels
+MAX_TERMS = 1_000  # coefficients of a path
+MAX_LIGHTS = 1_000
 
 
 def write_scene(path: Path, scene: Scene) -> None:
@@ -36,16 +45,11 @@ def read_scene(path: Path) -> Scene:
     Raises:
         RenderError: it cannot be read, is no scene, or has a wrong field; one line that names file and field.
     """
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise RenderError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise _bad(path, f"is no JSON ({error})") from error
+    data = read_json(path, RenderError, limit=MAX_SCENE_BYTES, hint=AGAIN)
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise _bad(path, f"is not a scene: its schema is not {SCHEMA}")
     if data.get("version") != VERSION:
-        raise _bad(path, f"has version {data.get('version')!r} of the schema, not {VERSION}")
+        raise _bad(path, f"has version {show(data.get('version'))} of the schema, not {VERSION}")
     try:
         return _scene(data)
     except _FieldError as error:
@@ -53,7 +57,7 @@ def read_scene(path: Path) -> Scene:
 
 
 def _bad(path: Path, reason: str) -> RenderError:
-    return RenderError(f"{path}: {reason}", hint="delete the file: it is sampled again from its seed")
+    return RenderError(f"{path}: {reason}", hint=AGAIN)
 
 
 class _FieldError(Exception):
@@ -66,10 +70,12 @@ def _scene(data: dict[str, Any]) -> Scene:
     spares = _get(data, "spares", dict)
     if set(spares) != {"meshes", "textures", "skies"}:
         raise _FieldError("spares has not the keys meshes, textures, skies")
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise _FieldError("size is not [width, height]")
+    if len(size) != 2 or not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
+        raise _FieldError(f"size is not [width, height] of at most {MAX_SIDE} pixels each")
     if not 1 <= len(objects) <= 254:
         raise _FieldError(f"objects: {len(objects)} of them, not 1..254")
+    if len(lights) > MAX_LIGHTS:
+        raise _FieldError(f"lights: {len(lights)} of them, {MAX_LIGHTS} are the most")
     return Scene(
         id=_get(data, "id", str),
         seed=_get(data, "seed", int),
@@ -127,23 +133,31 @@ def _get(data: Any, key: str, kind: type, where: str = "") -> Any:
 
 def _positive(data: Any, key: str) -> int:
     value: int = _get(data, key, int)
-    if value < 1:
-        raise _FieldError(f"{key} is {value}, not positive")
+    if not 1 <= value <= MAX_FRAMES:
+        raise _FieldError(f"{key} is {show(value)}, not in 1..{MAX_FRAMES}")
     return value
 
 
 def _number(data: Any, key: str, where: str) -> float:
-    value = data.get(key) if isinstance(data, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _FieldError(f"{where}{key} is no finite number")
-    return float(value)
+    value: Any = data.get(key) if isinstance(data, dict) else None
+    try:
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass
+    raise _FieldError(f"{where}{key} is no finite number")
 
 
 def _array(data: Any, key: str, where: str) -> np.ndarray:
-    try:
-        array = np.array(_get(data, key, list, where), dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.array(np.nan)
+    value = _get(data, key, list, where)
+    rows = value if value and isinstance(value[0], list) else [value]
+    if len(rows) > MAX_TERMS:
+        raise _FieldError(f"{where}{key} holds {len(rows)} entries, {MAX_TERMS} are the most")
+    array = np.array(np.nan)
+    # numpy would also take true, and "1" for 1
+    if all(isinstance(row, list) and all(type(number) in (int, float) for number in row) for row in rows):
+        with suppress(ValueError, OverflowError):  # rows of different lengths, a number of hundreds of digits
+            array = np.array(value, dtype=np.float64)
     if not np.isfinite(array).all():
         raise _FieldError(f"{where}{key} holds something else than finite numbers")
     return array

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stores.errors import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -78,7 +80,7 @@ class _ConsoleHandler(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = f"{record.levelname.lower()}: {record.getMessage()}"
+        line = one_line(f"{record.levelname.lower()}: {record.getMessage()}")
         self.console.print(line, soft_wrap=True)
 
 
@@ -117,10 +119,12 @@ def path_lines(console: Console, paths: Mapping[str, str]) -> None:
     """One `name  path` line each; never wrapped, so that a path can be copied."""
     width = max(map(len, paths), default=0)
     for name, path in paths.items():
-        console.print(f"{name:<{width}}  {path}", soft_wrap=True)
+        # a program takes the path as it is, a terminal would obey what the name of a file says
+        shown = one_line(path) if console.is_terminal else path
+        console.print(f"{name:<{width}}  {shown}", soft_wrap=True)
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:.2f}" if isinstance(value, float) else one_line(value)

@@ -7,14 +7,17 @@ a dictionary with the state under a name such as "network", and the "module." th
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stores.errors import ModelError
+from stores.files import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +27,11 @@ WRAPPERS = ("network", "state_dict", "model_state_dict", "model", "net", "weight
 PARALLEL = "module."
 HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 DAMAGED = "download or copy it again; it may be cut short"
+HOSTILE = "get the weights from their authors"
+MAX_FILE_BYTES = 4 * 2**30
+MAX_PACKED_BYTES = 2**29  # of a compressed archive, unpacked
+MAX_ENTRIES = 100_000  # of an archive, and keys of a state
+MAX_NUMBERS = 2**28  # of all tensors together: 1 GB as float32, four times the largest network known here
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -47,6 +55,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path}: is neither a PyTorch weight file nor safetensors", hint="give a .pth or .safetensors file"
         )
     state = _unwrapped(content, path)
+    _check_tensors(state, path)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
@@ -56,11 +65,11 @@ def sha256(path: Path) -> str:
     Raises:
         ModelError: it cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
+    with open_regular(path, ModelError) as file:
+        try:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise _unreadable(path, error) from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
 
 def looks_like_html(head: bytes) -> bool:
@@ -69,11 +78,16 @@ def looks_like_html(head: bytes) -> bool:
 
 
 def _head(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    with open_regular(path, ModelError) as file:
+        try:
+            head, size = file.read(512), os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    if size > MAX_FILE_BYTES:
+        raise ModelError(
+            f"{path}: has {size} bytes, {MAX_FILE_BYTES} are the most",
+            hint="get the weights alone, as saved by torch.save(network.state_dict(), FILE)",
+        )
     if not head:
         raise ModelError(f"{path}: is empty", hint=DAMAGED)
     if looks_like_html(head):
@@ -87,9 +101,15 @@ def _head(path: Path) -> bytes:
 def _load_zip(path: Path) -> object:
     try:
         with zipfile.ZipFile(path) as archive:
-            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, LookupError, struct.error) as error:
         raise ModelError(f"{path}: is damaged: {_line(error)}", hint=DAMAGED) from error
+    if len(entries) > MAX_ENTRIES:
+        raise ModelError(f"{path}: has {len(entries)} entries, {MAX_ENTRIES} are the most", hint=HOSTILE)
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    total, most = sum(entry.file_size for entry in entries), path.stat().st_size if stored else MAX_PACKED_BYTES
+    if total > most:
+        raise ModelError(f"{path}: would be {total} bytes unpacked, {most} are the most", hint=HOSTILE)
     # PyTorch maps whatever lies at a tensor's place, also the compressed bytes of a re-packed archive.
     return _load_pickle(path, mmap=stored)
 
@@ -108,8 +128,8 @@ def _load_pickle(path: Path, *, mmap: bool) -> object:
             f"{path}: refused unread, it holds {what}; such files can run any code",
             hint="get the weights alone, as saved by torch.save(network.state_dict(), FILE)",
         ) from error
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise ModelError(f"{path}: needs more memory than there is", hint=HOSTILE) from error
     except Exception as error:  # a damaged pickle can fail in any way
         if "TorchScript" in str(error):
             raise ModelError(
@@ -124,6 +144,8 @@ def _load_safetensors(path: Path) -> object:
 
     try:
         return load_file(path)
+    except MemoryError as error:
+        raise ModelError(f"{path}: needs more memory than there is", hint=HOSTILE) from error
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: cannot be read as safetensors: {_line(error)}", hint=DAMAGED) from error
 
@@ -150,6 +172,28 @@ def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
     while all(key.startswith(PARALLEL) for key in state):
         state = {key.removeprefix(PARALLEL): value for key, value in state.items()}
     return state
+
+
+def _check_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that a network cannot take, or that stand for more numbers than the file holds."""
+    import torch
+
+    if len(state) > MAX_ENTRIES:
+        raise ModelError(f"{path}: has {len(state)} tensors, {MAX_ENTRIES} are the most", hint=HOSTILE)
+    total = 0
+    for key, value in state.items():
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not plain or value.is_quantized or value.is_complex() or value.is_nested:
+            raise ModelError(
+                f"{path}: {key!r:.60} is no plain tensor of numbers",
+                hint="save weights as float32, float16 or bfloat16",
+            )
+        # Steps of 0 make a few numbers look like very many.
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ModelError(f"{path}: {key!r:.60} repeats its numbers to look larger", hint=HOSTILE)
+        total += value.numel()
+    if total > MAX_NUMBERS:
+        raise ModelError(f"{path}: holds {total} numbers, {MAX_NUMBERS} are the most", hint=HOSTILE)
 
 
 def _kind(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from stores.mask_colours import VOID, davis_palette, grey_looks_blended, looks_like_picture, palette_looks_blended
-from stores.png import DECODER_ERRORS
+from stores.png import DECODER_ERRORS, PICTURE_FORMATS
 
 ORIENTATION = 0x0112  # EXIF tag
 MAX_IDS = 254
@@ -86,7 +86,7 @@ def look_at_image(path: Path, found: Found, *, quick: bool) -> tuple[int, int] |
         (width, height), None where it cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
             size = image.size
             if image.format != "JPEG":
                 found("image-format", path, f"{image.format}")
@@ -109,7 +109,7 @@ def look_at_mask(path: Path, found: Found, *, quick: bool, still: bool) -> tuple
     """
     nothing = np.zeros(256, bool)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
             size, mode = image.size, image.mode
             if image.format != "PNG":
                 found("mask-jpeg" if image.format == "JPEG" else "mask-format", path, f"{image.format}")

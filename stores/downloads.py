@@ -23,11 +23,13 @@ from filelock import FileLock, Timeout
 
 from stores.checkpoints import looks_like_html, sha256
 from stores.errors import ModelError, StorageFullError, UsageError
-from stores.files import make_folder
+from stores.files import make_folder, read_limited
+from stores.json_files import parse_json
 
 if TYPE_CHECKING:
     import httpx
 
+MAX_BYTES = 8 * 2**30  # of a file whose size is not known
 BUSY = (408, 425, 429)  # answers besides 5xx after which asking again can help
 Report = Callable[[int, int | None], None]  # bytes so far, bytes in all (None: unknown)
 
@@ -147,10 +149,12 @@ class _Download:
 
     def _version(self) -> _Version | None:
         try:
-            version = _Version(**json.loads(self.card.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            version = _Version(**parse_json(read_limited(self.card, 2**16, ModelError), self.card, ModelError))
+        except (ModelError, TypeError):
             return None
-        return version if version.url == self.url else None
+        texts = isinstance(version.etag, str) and isinstance(version.modified, str)
+        sound = texts and (version.total is None or type(version.total) is int)
+        return version if sound and version.url == self.url else None
 
     def _attempt(self, client: httpx.Client) -> None:
         """One request; returns when the partial file is complete."""
@@ -207,7 +211,7 @@ class _Download:
         if response.status_code == 206:
             total = _range(response)[1] or (before.total if before else None)
         else:
-            total = int(length) if length.isdigit() else None
+            total = _count(length)
         if self.size is not None and total is not None and total != self.size:
             raise ModelError(f"{self.url}: has {total} bytes, not {self.size}", hint=self._by_hand())
         headers = response.headers
@@ -220,6 +224,10 @@ class _Download:
                 f"{self.path.parent}: {(total - have) / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free",
                 hint="make room, or set MIVOS_MODELS to a folder on another disk",
             )
+        if total is not None and total > (self.size or MAX_BYTES):
+            raise ModelError(
+                f"{self.url}: has {total} bytes, {self.size or MAX_BYTES} are the most", hint=self._by_hand()
+            )
 
     def _write(self, first: bytes, chunks: Iterator[bytes], have: int, version: _Version) -> None:
         try:
@@ -230,6 +238,11 @@ class _Download:
                 while chunk is not None:
                     file.write(chunk)
                     have += len(chunk)
+                    if have > (self.size or MAX_BYTES):  # a server that never ends
+                        self._discard()
+                        raise ModelError(
+                            f"{self.url}: sends more than {self.size or MAX_BYTES} bytes", hint=self._by_hand()
+                        )
                     self.progress(have, version.total)
                     chunk = next(chunks, None)
                 file.flush()
@@ -288,7 +301,12 @@ def _range(response: httpx.Response) -> tuple[int | None, int | None]:
     if found is None:
         return None, None
     start, total = found.groups()
-    return (int(start) if start else None), (int(total) if total.isdigit() else None)
+    return _count(start or ""), _count(total)
+
+
+def _count(text: str) -> int | None:
+    """A number of bytes in a header; None if it is none, or longer than any file."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _continues(response: httpx.Response, have: int, before: _Version | None, now: _Version) -> bool:

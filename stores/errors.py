@@ -18,10 +18,29 @@
     |-- RenderError             exit 1   the synthetic-data renderer
     `-- ClusterError            exit 1   executors and schedulers
 
-The message is one line that says what is wrong and where; `hint` says what to do next.
+The message is one line that says what is wrong and where; `hint` says what to do next. Both can hold names of
+files, which may hold anything: `one_line` makes them safe to show.
 """
 
 from __future__ import annotations
+
+MAX_MESSAGE = 5000  # characters of a message; a path alone may have 4,095
+
+
+def one_line(text: object) -> str:
+    """Text as one line that does nothing to a terminal.
+
+    Line breaks and tabs become spaces. Other characters without a picture (control characters, terminal escapes,
+    signs that turn the direction of writing, bytes of a name that are no UTF-8) become backslash escapes. What is
+    longer than `MAX_MESSAGE` loses its middle.
+    """
+    line = " ".join(str(text).split())
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    if len(line) > MAX_MESSAGE:
+        half = MAX_MESSAGE // 2 - 5
+        line = f"{line[:half]} [...] {line[-half:]}"
+    return line
 
 
 class MivosError(Exception):
@@ -35,8 +54,8 @@ class MivosError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(one_line(message))
+        self.hint = None if hint is None else one_line(hint)
 
 
 class UsageError(MivosError):

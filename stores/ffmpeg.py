@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import stat
 from collections.abc import Generator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,15 +21,37 @@ from stores.source import FOLDER_RATE
 
 logger = logging.getLogger("mivos")
 
-# Only local files: a playlist must not make us fetch something.
-OPEN_OPTIONS = {"protocol_whitelist": "file,crypto,data"}
 # FFmpeg "reads" these too, but a text file drawn on a terminal is not a video.
 NOT_VIDEO_FORMATS = frozenset({"tty", "bin", "idf", "xbin", "adf"})
+# These name other files, addresses or devices, and make FFmpeg open them.
+LINKING_FORMATS = frozenset("concat hls dash imf sdp rtsp rtp sap vobsub webm_dash_manifest mlv".split())
+DEVICES = frozenset("alsa oss pulse jack fbdev kmsgrab lavfi v4l2 video4linux2 x11grab xcbgrab".split())
+REFUSED_FORMATS = NOT_VIDEO_FORMATS | LINKING_FORMATS | DEVICES
+PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0")
+MAX_FRAME_PIXELS = 2**26  # 8192 x 8192; an 8K frame has half of that
+MAX_FRAMES = 1_000_000  # nine hours at 30 frames a second
+MAX_PTS = 2**60  # a time stamp beyond is damage; the rest of 64 bits is room to add to it
+
+
+def _readable() -> str:
+    """The formats that FFmpeg may take a file for, as its option wants them."""
+    return ",".join(name for name in sorted(av.formats_available) if not REFUSED_FORMATS & set(name.split(",")))
+
+
+# Only the file itself: FFmpeg obeys `format_whitelist` before it reads anything of what the format may name.
+OPEN_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": _readable(),
+    "pattern_type": "none",  # the name img%03d.png is a name
+    "enable_drefs": "0",  # tracks of a .mov in other files
+}
 # The default fast path of swscale is one to two levels too dark; this is exact and costs 5 ms at 720p.
 SCALER = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 # FFmpeg's AVColorSpace (what streams are tagged with) -> SWS_CS_* (what the converter wants).
 SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 LIMITED, FULL = 1, 2
+# As a path it has lost one of its slashes, and may have got a folder before it.
+ADDRESS = re.compile(r"(^|/)[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
 def guess_matrix(height: int, width: int) -> int:
@@ -43,20 +67,49 @@ def open_video(path: Path) -> av.container.InputContainer:
     """
     hint = "give a video file that FFmpeg reads, or a folder of images"
     try:
-        if path.stat().st_size == 0:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise VideoError(f"{path} is a device or a pipe, not a file", hint="save the video as a file first")
+        if found.st_size == 0:
             raise VideoError(f"{path} is empty (0 bytes)", hint="copy or download the video again")
-        container = av.open(str(path), mode="r", options=OPEN_OPTIONS, metadata_errors="replace")
+        # absolute: a colon in the first part of a name would make it an address
+        container = av.open(str(path.absolute()), mode="r", options=OPEN_OPTIONS, metadata_errors="replace")
     except FileNotFoundError as error:
+        if ADDRESS.search(str(path)):
+            raise VideoError(
+                f"{path} is an address, not a file", hint="download the video, then give the file"
+            ) from error
         raise VideoError(f"there is no file {path}", hint=hint) from error
     except PermissionError as error:
         raise VideoError(f"no permission to read {path}", hint="check the file's permissions") from error
     except (av.FFmpegError, OSError, ValueError) as error:
+        if _names_others(path):
+            raise VideoError(
+                f"{path} is a list that names other files, not a video", hint="give the video file itself"
+            ) from error
         detail = getattr(error, "strerror", None) or error
         raise VideoError(f"{path} is not a video, or it is cut off ({detail})", hint=hint) from error
-    if NOT_VIDEO_FORMATS & set(container.format.name.split(",")):
-        container.close()
-        raise VideoError(f"{path} is not a video", hint=hint)
+    except MemoryError as error:
+        raise VideoError(f"{path}: its header asks for more memory than there is", hint=hint) from error
     return container
+
+
+def _names_others(path: Path) -> bool:
+    """Whether a file that was refused begins like a playlist."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(PLAYLIST_STARTS)
+    except (OSError, ValueError):
+        return False
+
+
+def check_pixels(width: int, height: int, path: Path) -> None:
+    """Raises VideoError if a frame of this size is over the limit."""
+    if width * height > MAX_FRAME_PIXELS:
+        raise VideoError(
+            f"{path}: has frames of {width}x{height}, {MAX_FRAME_PIXELS} pixels are the most",
+            hint="scale it down first, for instance with: ffmpeg -i IN -vf scale=3840:-2 OUT",
+        )
 
 
 def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
@@ -72,6 +125,8 @@ def video_stream(container: av.container.InputContainer, path: Path) -> av.Video
         raise VideoError(f"{path} has {what}", hint="give a file with a video stream")
     if streams[0].codec_context is None:
         raise VideoError(f"{path}: no decoder for its video stream", hint="convert it, for instance to H.264")
+    check_pixels(streams[0].codec_context.width, streams[0].codec_context.height, path)
+    streams[0].codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # also where the size changes on the way
     return streams[0]
 
 
@@ -108,13 +163,18 @@ def decode(
             if frame.is_corrupt:
                 damaged += 1
                 continue
+            check_pixels(frame.width, frame.height, path)
             count += 1
+            if count > MAX_FRAMES:
+                raise VideoError(f"{path}: has more than {MAX_FRAMES} frames", hint="cut it into parts")
             if frame.pts is not None and stream.time_base:
                 last = frame.pts * stream.time_base
             yield frame
         if packet is None:
             break
     if not count:
+        # A decoder finds some sizes only when it begins, and then refuses by itself.
+        check_pixels(stream.codec_context.width, stream.codec_context.height, path)
         raise VideoError(
             f"{path}: its video stream has no frame that can be decoded", hint="the file is empty or damaged"
         )
@@ -150,6 +210,8 @@ class Clock:
 
     def next(self, pts: int | None) -> int:
         """pts of the next frame, given what it carries itself."""
+        if pts is not None and abs(pts) > MAX_PTS:
+            pts = None
         if self.last is None:
             self.last = pts if pts is not None else 0
             return self.last

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from stores.errors import DatasetError
+from stores.files import open_regular
 from stores.mask_colours import VOID
-from stores.png import DECODER_ERRORS
+from stores.png import DECODER_ERRORS, MAX_PIXELS, PICTURE_FORMATS
 
 GREY = ("1", "L")
 
@@ -30,7 +31,12 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         DatasetError: it cannot be opened, or not be decoded to its end.
     """
     try:
-        with Image.open(path) as image:
+        with open_regular(path, DatasetError) as file, Image.open(file, formats=PICTURE_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DatasetError(
+                    f"{path}: claims {image.width}x{image.height} pixels, {MAX_PIXELS} are the most",
+                    hint="remove or replace this image",
+                )
             yield image
     except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())

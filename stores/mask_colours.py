@@ -158,12 +158,7 @@ def labels_of_colours(
     Raises:
         MaskError: the colours do not say which object is where; says how many there are.
     """
-    alpha = rgba[..., 3]
-    packed = np.where(alpha > 0, _pack(rgba[..., :3]) | (alpha.astype(np.int64) << 24), 0xFF << 24)
-    if snap:
-        packed = np.where(alpha >= 128, packed | 0xFF << 24, 0xFF << 24)
-    colours, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
-    inverse = inverse.reshape(alpha.shape)
+    colours, inverse, counts = _unique(rgba, snap)
     opaque = colours >> 24 == 0xFF
     colours = colours & 0xFFFFFF
 
@@ -191,6 +186,26 @@ def labels_of_colours(
     labels = table.assign(frequent, path)
     black_and_white = set(frequent.tolist()) <= {BLACK, WHITE}
     return labels[_nearest(colours, frequent)][inverse], None if black_and_white else table.palette()
+
+
+def _unique(rgba: np.ndarray, snap: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The packed colours 0xAARRGGBB of an image, ascending.
+
+    Returns:
+        int64 [N] colours, int32 [H, W] index into them, int64 [N] counts.
+    """
+    packed = np.empty(rgba.shape[:2], np.uint32)  # 64 bits for each of 2**26 pixels would be too much memory
+    for row, pixels in enumerate(rgba):
+        alpha = pixels[..., 3]
+        line = np.where(alpha > 0, _pack(pixels[..., :3]) | (alpha.astype(np.int64) << 24), 0xFF << 24)
+        if snap:
+            line = np.where(alpha >= 128, line | 0xFF << 24, 0xFF << 24)
+        packed[row] = line
+    colours, counts = np.unique(packed, return_counts=True)
+    inverse = packed.view(np.int32)  # in place of the colours
+    for row, line in enumerate(packed):
+        inverse[row] = np.searchsorted(colours, line)
+    return colours.astype(np.int64), inverse, counts
 
 
 def _pack(rgb: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ see `stores.mask_colours`; it leaves clean images alone and never resizes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,7 @@ def write_mask(path: str | Path, labels: np.ndarray, palette: np.ndarray | None 
     image = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8))
     colours = davis_palette() if palette is None else np.asarray(palette, dtype=np.uint8)
     image.putpalette(colours.tobytes())
-    with atomic_file(Path(path)) as file:
+    with atomic_file(Path(path), durable=False) as file:
         image.save(file, format="PNG")
 
 
@@ -179,7 +180,7 @@ def iter_mask_inputs(
 ) -> Iterator[tuple[int, LabelImage]]:
     """Stream what `read_mask_inputs` returns."""
     path = Path(path)
-    files = _mask_files(path, num_frames, names) if path.is_dir() else {0: path}
+    files = _mask_files(path, num_frames, names) if os.path.isdir(path) else {0: path}
     # One table for all files: a colour that is not of the DAVIS palette names the same object in each.
     table = ColourTable()
     seen = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -11,10 +13,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from stores.errors import MaskError
+from stores.files import read_limited
 from stores.mask_colours import davis_palette
 
 MAX_PIXELS = 2**26  # 8192 x 8192; an 8K frame has half of that
+MAX_BYTES = 2**28  # of a file
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What pictures of a data set may be. Pillow knows many more; some of them start other programs.
+PICTURE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF", "JPEG2000")
 # Damaged files make the decoder fail in many ways; none of them is worth a traceback.
 DECODER_ERRORS = (
     OSError,
@@ -54,15 +60,16 @@ def decode_png(path: Path, size: tuple[int, int] | None) -> Pixels:
     Raises:
         MaskError: missing, not a PNG, damaged, too large or of another size.
     """
+    if not os.path.lexists(path):
+        raise MaskError(f"{path}: there is no such file")
+    data = read_limited(path, MAX_BYTES, MaskError)
     try:
-        with open(path, "rb") as file:
-            _check_header(path, file.read(26), size)
-            file.seek(0)
-            with Image.open(file, formats=("PNG",)) as image:
-                image.load()
-                return _pixels(image)
-    except FileNotFoundError as error:
-        raise MaskError(f"{path}: there is no such file") from error
+        _check_header(path, data[:26], size)
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            image.load()
+            return _pixels(image)
+    except MemoryError as error:
+        raise MaskError(f"{path}: needs more memory than there is") from error
     except DECODER_ERRORS as error:
         if isinstance(error, OSError) and error.strerror:
             raise MaskError(f"{path}: cannot be read: {error.strerror}") from error
@@ -70,7 +77,9 @@ def decode_png(path: Path, size: tuple[int, int] | None) -> Pixels:
         reason = "broken chunks" if unknown else str(error).splitlines()[0]
         raise MaskError(f"{path}: is a damaged PNG image ({reason})") from error
     except Image.DecompressionBombError as error:
-        raise MaskError(f"{path}: claims more pixels than any mask has") from error
+        raise MaskError(
+            f"{path}: claims more pixels than any mask has", hint="masks have the size of the frames"
+        ) from error
 
 
 def _check_header(path: Path, head: bytes, size: tuple[int, int] | None) -> None:
@@ -79,7 +88,10 @@ def _check_header(path: Path, head: bytes, size: tuple[int, int] | None) -> None
         raise MaskError(f"{path}: is {'not a PNG image' if head else 'an empty file'}")
     width, height, depth, colour_type = struct.unpack(">IIBB", head[16:26])
     if width * height > MAX_PIXELS:
-        raise MaskError(f"{path}: claims {width}x{height} pixels, more than any mask has")
+        raise MaskError(
+            f"{path}: claims {width}x{height} pixels, {MAX_PIXELS} are the most",
+            hint="masks have the size of the frames",
+        )
     if size is not None and (height, width) != tuple(size):
         raise MaskError(
             f"{path}: is {width}x{height} (width x height), but the frames are {size[1]}x{size[0]}",

@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 
 from stores.errors import ScribbleError
-from stores.files import atomic_file, read_limited
+from stores.files import atomic_file
+from stores.json_files import read_json
 from stores.strokes import Place, Stroke, check_stroke, rasterise, show
 
 __all__ = ["Interaction", "ScribbleFile", "Stroke", "rasterise", "read_scribbles", "write_scribbles"]
 
-MAX_FILE_BYTES = 256 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
+MAX_FRAMES = 1_000_000
+MAX_STROKES = 100_000  # of a file
 
 
 @dataclass(frozen=True)
@@ -61,20 +64,20 @@ def read_scribbles(path: str | Path, *, num_frames: int | None = None) -> Scribb
     Interactions are ordered by (position in the array of rounds, "round" of the stroke, frame).
 
     Args:
-        path: the JSON file, at most 256 MB.
+        path: the JSON file, at most 64 MB, `MAX_FRAMES` frames and `MAX_STROKES` strokes.
         num_frames: length of the video it belongs to, if known.
 
     Raises:
         ScribbleError: anything is wrong; one line that names file, field and frame.
     """
     file = Path(path)
-    data = _load_json(file)
+    data = read_json(file, ScribbleError, limit=MAX_FILE_BYTES)
     rounds = data if isinstance(data, list) else [data]
     top = Place(str(file), "")
     if not rounds:
         raise top.error("is an empty list, so no strokes at all")
 
-    sequence, length = "", 0
+    sequence, length, count = "", 0, 0
     drawn: dict[tuple[int, int, int], list[Stroke]] = {}
     for number, entry in enumerate(rounds):
         place = top.at(f"[{number}]") if isinstance(data, list) else top
@@ -85,7 +88,15 @@ def read_scribbles(path: str | Path, *, num_frames: int | None = None) -> Scribb
             raise place.at(".sequence").error(f"is {show(name)}, but the first round is of {show(sequence)}")
         if len(frames) != length:
             raise place.at(".scribbles").error(f"has {len(frames)} frames, but the first round has {length}")
+        if len(frames) > MAX_FRAMES:
+            raise place.at(".scribbles").error(
+                f"has {len(frames)} frames, {MAX_FRAMES} are the most",
+                "cut the video into parts, each with its own file",
+            )
         for frame, round_number, stroke in _strokes(frames, place.at(".scribbles")):
+            count += 1
+            if count > MAX_STROKES:
+                raise top.error(f"holds more than {MAX_STROKES} strokes", "split it into several files")
             drawn.setdefault((number, round_number, frame), []).append(stroke)
 
     if num_frames is not None and length != num_frames:
@@ -124,17 +135,6 @@ def write_scribbles(path: str | Path, scribbles: ScribbleFile) -> None:
         raise top.error("would have no strokes at all")
     with atomic_file(Path(path)) as file:
         file.write(json.dumps({"sequence": scribbles.sequence, "scribbles": frames}).encode() + b"\n")
-
-
-def _load_json(file: Path) -> Any:
-    raw = read_limited(file, MAX_FILE_BYTES, ScribbleError)
-    try:
-        return json.loads(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ScribbleError(f"{file}: not JSON: byte {error.start} is not UTF-8 text") from error
-    except (ValueError, RecursionError) as error:
-        reason = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ScribbleError(f"{file}: not JSON: {reason}") from error
 
 
 def _davis_object(entry: Any, place: Place) -> tuple[str, list[Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 from stores.errors import ScribbleError
 
 MAX_OBJECT_ID = 255
+MAX_POINTS = 100_000  # of one stroke; a pen of 1,000 points a second draws for 100 seconds
 BEZIER_SAMPLES = 1000
 
 
@@ -154,6 +155,10 @@ def check_stroke(stroke: Stroke, place: Place) -> None:
         raise place.at(".path").error("is empty: the stroke has no points", "remove the stroke or give it points")
     if path.ndim != 2 or path.shape[1] != 2:
         raise place.at(".path").error(f"must be points of shape [N, 2], not {list(path.shape)}")
+    if len(path) > MAX_POINTS:
+        raise place.at(".path").error(
+            f"has {len(path)} points, {MAX_POINTS} are the most", "split it into several strokes"
+        )
     inside = (path >= 0) & (path <= 1)  # false for NaN
     if not inside.all():
         index, axis = np.argwhere(~inside)[0].tolist()

@@ -17,6 +17,8 @@ An image folder has no clock: its frames are `FOLDER_RATE` apart.
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
@@ -26,10 +28,23 @@ import av
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from PIL import Image
 
 from stores.errors import VideoError
-from stores.ffmpeg import Clock, Orientation, decode, open_video, range_of, to_rgb, video_stream
-from stores.files import list_files
+from stores.ffmpeg import (
+    MAX_FRAME_PIXELS,
+    MAX_FRAMES,
+    Clock,
+    Orientation,
+    check_pixels,
+    decode,
+    open_video,
+    range_of,
+    to_rgb,
+    video_stream,
+)
+from stores.files import list_files, open_regular, read_limited
+from stores.png import DECODER_ERRORS, PICTURE_FORMATS
 from stores.source import FOLDER_RATE, UNSPECIFIED, Frame, SourceInfo, working_size
 
 __all__ = [
@@ -43,6 +58,7 @@ __all__ = [
     "working_size",
 ]
 
+MAX_IMAGE_BYTES = 2**29
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"})
 
 
@@ -53,13 +69,14 @@ def fingerprint(path: Path) -> str:
         VideoError: missing or unreadable.
     """
     try:
-        if not path.is_dir():
-            with path.open("rb") as file:
+        if not os.path.isdir(path):
+            with open_regular(path, VideoError) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         digest = hashlib.sha256()
         for name in _folder_files(path):
-            with (path / name).open("rb") as file:
-                digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            with open_regular(path / name, VideoError) as file:
+                line = f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n"
+                digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
     except OSError as error:
         raise VideoError(f"cannot read {path}: {error.strerror or error}", hint="check path and permissions") from error
@@ -81,7 +98,7 @@ def probe(path: Path) -> SourceInfo:
         VideoError: missing, empty, not a video, no frame decodes, or a folder without readable images.
     """
     path = Path(path).absolute()
-    if path.is_dir():
+    if os.path.isdir(path):
         files = tuple(_folder_files(path))
         height, width = _read_image(path / files[0]).shape[:2]
         return SourceInfo(
@@ -137,7 +154,7 @@ def read_frames(path: Path, *, size: int | None = 480, start: int = 0) -> Genera
             is no error as long as something decodes: it ends in a warning.
     """
     path = Path(path).absolute()
-    if path.is_dir():
+    if os.path.isdir(path):
         yield from _read_folder(path, size, start)
         return
     with open_video(path) as container:
@@ -178,6 +195,8 @@ def _folder_files(path: Path) -> list[str]:
     files = [file.name for file in list_files(path, IMAGE_SUFFIXES, VideoError)]
     if not files:
         raise VideoError(f"{path} has no images", hint="give a video file, or a folder of JPEG or PNG frames")
+    if len(files) > MAX_FRAMES:
+        raise VideoError(f"{path} has {len(files)} images, {MAX_FRAMES} are the most", hint="split it into folders")
     stems: dict[str, str] = {}
     for name in files:
         if (other := stems.setdefault(Path(name).stem, name)) != name:
@@ -187,11 +206,19 @@ def _folder_files(path: Path) -> list[str]:
 
 def _read_image(path: Path) -> np.ndarray:
     """uint8 [H, W, 3] RGB; the EXIF orientation is applied."""
+    # not cv2.imread: that fails on non-ASCII paths on Windows
+    data = read_limited(path, MAX_IMAGE_BYTES, VideoError)
     try:
-        data = np.fromfile(path, dtype=np.uint8)  # not cv2.imread: that fails on non-ASCII paths on Windows
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
-    except (OSError, cv2.error) as error:
-        raise VideoError(f"cannot read {path}: {error}", hint="remove or replace this image") from error
+        # Only the header is read here: OpenCV would reserve memory for whatever it says.
+        with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as header:
+            check_pixels(*header.size, path)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except Image.DecompressionBombError as error:
+        raise VideoError(
+            f"{path}: claims more than {MAX_FRAME_PIXELS} pixels", hint="remove or replace this image"
+        ) from error
+    except (*DECODER_ERRORS, cv2.error):
+        image = None
     if image is None:
         raise VideoError(f"{path} is empty, damaged or not an image", hint="remove or replace this image")
     return image

@@ -25,10 +25,11 @@ import numpy as np
 
 from stores.davis import write_jpeg
 from stores.errors import DatasetError
-from stores.files import atomic_file, check_name, list_files, list_folders, make_folder, read_limited
+from stores.files import atomic_file, check_name, list_files, list_folders, make_folder
+from stores.json_files import read_json
 from stores.masks import LabelImage, read_annotation, write_mask
 
-MAX_META_BYTES = 256 * 2**20
+MAX_META_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -204,11 +205,7 @@ def _frames(images: Path, video: str) -> list[Path]:
 
 def _read_meta(file: Path) -> dict[str, tuple[YouTubeObject, ...]]:
     """Read and check a meta.json; messages name the field."""
-    try:
-        data = json.loads(read_limited(file, MAX_META_BYTES, DatasetError).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        reason = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise DatasetError(f"{file}: not JSON: {reason}") from error
+    data = read_json(file, DatasetError, limit=MAX_META_BYTES)
     videos: dict[str, tuple[YouTubeObject, ...]] = {}
     for video, entry in _mapping(_mapping(data, file, "the top level").get("videos"), file, "videos").items():
         check_name(video, f"{file}: videos")
@@ -230,6 +227,8 @@ def _object(key: str, value: Any, file: Path, place: str) -> YouTubeObject:
     frames, category = entry.get("frames"), entry.get("category", "")
     if not isinstance(frames, list) or not all(isinstance(stem, str) for stem in frames):
         raise DatasetError(f"{file}: {field}.frames must be a list of frame names")
+    for stem in frames:  # they become names of files
+        check_name(stem, f"{file}: {field}.frames")
     if not isinstance(category, str):
         raise DatasetError(f"{file}: {field}.category must be a string")
     return YouTubeObject(int(key), category, tuple(frames))

@@ -99,7 +99,7 @@ class Action:
             window=None if bare else _window(data.get("window")),
             refine=_flag(data, "refine", False),
             png=_png(data.get("png")) if kind == "paste" else b"",
-            objects=None if kind != "paste" or data.get("objects") is None else tuple(int(i) for i in data["objects"]),
+            objects=_objects(data.get("objects")) if kind == "paste" else None,
         )
 
     def describe(self) -> str:
@@ -134,6 +134,9 @@ def _path(value: Any, *, at_least: int) -> np.ndarray:
     problem = UsageError(f"action.path must be {at_least} or more points [x, y] of fractions 0..1")
     if not isinstance(value, list) or not at_least <= len(value) <= MAX_POINTS:
         raise problem
+    # numpy would also take true, and "1" for 1
+    if not all(isinstance(point, list) and all(type(number) in (int, float) for number in point) for point in value):
+        raise problem
     try:
         path = np.array(value, np.float64)
     except (ValueError, TypeError, OverflowError):
@@ -152,6 +155,14 @@ def _window(value: Any) -> tuple[float, float, float, float] | None:
     if x1 - x0 < MIN_WINDOW or y1 - y0 < MIN_WINDOW:
         raise UsageError("action.window is smaller than a hundredth of the frame", hint="draw a larger window")
     return x0, y0, x1, y1
+
+
+def _objects(value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) > MAX_OBJECT_ID:
+        raise UsageError("action.objects must be a list of object ids")
+    return tuple(_whole({"objects": item}, "objects", 0, MAX_OBJECT_ID) for item in value)
 
 
 def _png(value: Any) -> bytes:

@@ -23,7 +23,8 @@ import torch
 
 from stores.davis import DavisDataset
 from stores.errors import DatasetError, InputError
-from stores.files import atomic_file, read_limited
+from stores.files import atomic_file
+from stores.json_files import read_json
 from stores.video import fingerprint
 
 FORMAT = 1
@@ -121,10 +122,9 @@ def read_record(path: Path) -> RunRecord:
     Raises:
         InputError: it is missing, or no record.
     """
-    raw = read_limited(path, _MAX_BYTES, InputError)
     hint = "give the JSON file that a `mivos bench` command wrote"
+    values = read_json(path, InputError, limit=_MAX_BYTES, hint=hint)
     try:
-        values = json.loads(raw)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise ValueError(f"it has no format {FORMAT}")
         data = values["data"]
@@ -140,7 +140,7 @@ def read_record(path: Path) -> RunRecord:
         )
     except KeyError as error:
         raise InputError(f"{path}: is no record of a run: {error} is missing", hint=hint) from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: is no record of a run: {error}", hint=hint) from error
     return run
 

@@ -61,7 +61,7 @@ def open_lvis(root: Path) -> Lvis:
         ]
     except FileNotFoundError as error:
         raise DatasetError(f"{file}: is missing", hint=f"LVIS v1: {ANNOTATIONS} and {IMAGES}/") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DatasetError(
             f"{file}: is not LVIS v1: {type(error).__name__} {error}", hint="download it again"
         ) from error

@@ -234,7 +234,7 @@ def test_wrong_length_missing_folder_and_huge(tmp_path: Path) -> None:
     huge = tmp_path / "huge.json"
     with open(huge, "wb") as file:
         file.truncate(module.MAX_FILE_BYTES + 1)  # sparse: takes no room
-    with pytest.raises(ScribbleError, match="larger than 256 MB"):
+    with pytest.raises(ScribbleError, match="larger than 64 MB"):
         read_scribbles(huge)
 
 
