@@ -17,7 +17,7 @@ from stores.checkpoints import read_checkpoint, sha256
 from stores.downloads import Patience
 from stores.downloads import download as fetch
 from stores.errors import ModelError, OutputExistsError, UsageError
-from stores.files import atomic_file, make_folder
+from stores.files import atomic_file, make_folder, remove_abandoned
 
 __all__ = [
     "Arrival",
@@ -218,6 +218,7 @@ def import_file(file: Path, name: str | None = None, *, force: bool = False) -> 
         source.seek(0)
         target = (store_dir() / entry.file).with_suffix(suffix)
         make_folder(target.parent)
+        remove_abandoned(target.parent)
         with atomic_file(target) as copy:
             shutil.copyfileobj(source, copy, 2**20)
     _settle(entry, target, digest)

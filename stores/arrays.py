@@ -2,7 +2,7 @@
 
 ::
 
-    frames   uint8  [T, H, W, 3]     RGB at working size
+    frames   uint8  [T, H, W, 3]     RGB at working size, or [T, bytes] JPEGs, see `stores.pictures`
     pts      int64  [T]              presentation timestamps in the source's time base
     masks    uint8  [T, H, W]        labels, 0 = background
     probs    uint8 or uint16 [T, K, H, W]    objects only; one frame and one object per chunk; H, W with the border

@@ -15,6 +15,7 @@ import numpy as np
 from stores import arrays
 from stores.errors import StoreError
 from stores.history import RoundRecord
+from stores.pictures import coding_of, pack, stored_shape, unpack
 from stores.repository import store_errors
 from stores.source import Frame, SourceInfo
 
@@ -101,6 +102,11 @@ class SessionContents(ABC):
 
     # ---- frames
 
+    @property
+    def frame_coding(self) -> str:
+        """How frames are kept: "exact" or "jpeg", see `stores.pictures`."""
+        return coding_of(self._reading().state)
+
     def write_frame(self, frame: Frame) -> None:
         """Append a decoded frame; every `checkpoint_frames` frames are committed.
 
@@ -122,8 +128,8 @@ class SessionContents(ABC):
         with store_errors(self.path, f"store frame {frame.index}"):
             stored = tree.array("frames")
             if frame.index >= stored.shape[0]:
-                stored.resize((frame.index + self.checkpoint_frames, *shape))
-            tree.put("frames", frame.index, frame.image)
+                stored.resize((frame.index + self.checkpoint_frames, *stored.shape[1:]))
+            tree.put("frames", frame.index, pack(frame.image, self.frame_coding))
             tree.vector("pts")[frame.index] = frame.pts
             state["num_frames"] += 1
         if state["num_frames"] % self.checkpoint_frames == 0:
@@ -143,7 +149,7 @@ class SessionContents(ABC):
         if count == 0:
             raise StoreError(f"{self.path}: no frames were stored", hint="decode a video into it first")
         with store_errors(self.path, "make room for the masks"):
-            tree.array("frames").resize((count, state["height"], state["width"], 3))
+            tree.array("frames").resize((count, *stored_shape(self.frame_coding, state["height"], state["width"])))
             shape = (count, state["height"], state["width"])
             tree.create_images("masks", shape, np.uint8, ("frame", "y", "x"))
             tree.create_planes(*PROBS, tree.prob_dtype(), count, self.result_size)
@@ -151,10 +157,10 @@ class SessionContents(ABC):
         self.commit(f"decoded {count} frames", kind="decoded", frames=count)
 
     def frame(self, index: int) -> np.ndarray:
-        """Frame `index` at working size, uint8 [H, W, 3] RGB."""
+        """Frame `index` at working size, uint8 [H, W, 3] RGB; near to what was written if kept as JPEG."""
         tree = self._at(index)
         with store_errors(self.path, f"read frame {index}"):
-            return tree.get("frames", index)
+            return unpack(tree.get("frames", index), self.frame_coding)
 
     def pts(self, index: int) -> int:
         """Presentation time of frame `index` in units of `source.time_base`."""

@@ -13,6 +13,7 @@ list names are removed on opening. Only the holder of the session's writer lock 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -20,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import google_crc32c
 import numpy as np
 
+from stores.arrays import sealed, unsealed
 from stores.errors import StoreError
-from stores.files import atomic_file, make_folder, read_limited
+from stores.files import atomic_file, make_folder, read_limited, remove_abandoned
 
 FOLDER, LIST = "desk", "desk.json"
 MAX_LIST_BYTES = 512 * 2**20
@@ -36,7 +39,8 @@ class Entry:
 
     Attributes:
         serial: names its result; frame: where it was done; base: the session's commit when it was done or undone last;
-        ids: objects of the result, in the order of its planes; action: its JSON form.
+        ids: objects of the result, in the order of its planes; action: its JSON form;
+        sums: CRC-32C of its two files, action first; None for those of an earlier mivos.
     """
 
     serial: int
@@ -44,6 +48,7 @@ class Entry:
     base: str = field(compare=False)
     ids: tuple[int, ...] = field(compare=False)
     action: dict[str, Any] = field(compare=False)
+    sums: tuple[int, int] | None = field(compare=False, default=None)
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,9 @@ class Drafts:
     def result(self, entry: Entry) -> np.ndarray:
         """uint8 or uint16 [K, h, w], quantised probabilities of the objects `entry.ids`."""
         path = self._path(entry.serial, ".png")
-        planes = cv2.imdecode(np.frombuffer(read_limited(path, MAX_LIST_BYTES, StoreError), np.uint8), -1)
+        content = read_limited(path, MAX_LIST_BYTES, StoreError)
+        fits = entry.sums is None or google_crc32c.value(content) == entry.sums[1]
+        planes = cv2.imdecode(np.frombuffer(content, np.uint8), -1) if fits and content else None
         if planes is None or len(planes) % len(entry.ids):
             raise StoreError(f"{path}: is damaged", hint="undo the last action of this frame and draw it again")
         return planes.reshape(len(entry.ids), -1, planes.shape[-1])
@@ -131,10 +138,12 @@ class Drafts:
             planes: uint8 or uint16 [K, h, w], K >= 1, as `result` gives back.
         """
         lists = self._lists
-        entry = Entry(lists.next_serial, frame, base, tuple(ids), action)
-        encoded = cv2.imencode(".png", np.ascontiguousarray(planes.reshape(-1, planes.shape[-1])), FAST)[1]
+        encoded = cv2.imencode(".png", np.ascontiguousarray(planes.reshape(-1, planes.shape[-1])), FAST)[1].tobytes()
+        written = json.dumps(action).encode()
+        sums = (google_crc32c.value(written), google_crc32c.value(encoded))
+        entry = Entry(lists.next_serial, frame, base, tuple(ids), action, sums)
         make_folder(self.folder)
-        for suffix, content in ((".png", encoded.tobytes()), (".json", json.dumps(action).encode())):
+        for suffix, content in ((".png", encoded), (".json", written)):
             with atomic_file(self._path(entry.serial, suffix)) as file:
                 file.write(content)
         self._write(
@@ -200,7 +209,7 @@ class Drafts:
     def _write(self, lists: _Lists, dropped: Iterable[Entry] = ()) -> None:
         make_folder(self.folder)
         with atomic_file(self.folder / LIST) as file:
-            file.write(json.dumps(_to_json(lists)).encode())
+            file.write(json.dumps(sealed(json.loads(json.dumps(_to_json(lists))))).encode())
         self._lists = lists
         still = self._named()  # an undone action can be a round's, too
         for entry in dropped:
@@ -218,6 +227,8 @@ class Drafts:
             data = _load(path)
             if data["version"] != 1:
                 raise StoreError(f"{path}: a newer mivos made it", hint="install a newer mivos")
+            if "crc32c" in data:  # an earlier mivos wrote none
+                data = unsealed(data)
             return _Lists(
                 self._entries(data["entries"]),
                 self._entries(data["undone"]),
@@ -228,12 +239,14 @@ class Drafts:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
-                f"{path}: is damaged ({error})", hint=f"move {self.folder} away: only undone work in it is lost"
+                f"{path}: is damaged ({error})",
+                hint=f"run `mivos session repair {shlex.quote(str(self.folder.parent))}`: it moves damaged drafts away",
             ) from error
 
     def _sweep(self) -> None:
         """Removes results of a process that was killed between a result and its list."""
         named = self._named()
+        remove_abandoned(self.folder)
         for path in self.folder.glob("*.*"):
             if path.stem.isdigit() and int(path.stem) not in named:
                 with suppress(OSError):
@@ -246,10 +259,16 @@ class Drafts:
         return {entry.serial for entry in (*lists.entries, *lists.undone, *rounds)}
 
     def _entries(self, data: list[dict[str, Any]]) -> tuple[Entry, ...]:
-        return tuple(
-            Entry(**{**item, "ids": tuple(item["ids"])}, action=_load(self._path(item["serial"], ".json")))
-            for item in data
-        )
+        return tuple(self._entry(item) for item in data)
+
+    def _entry(self, item: dict[str, Any]) -> Entry:
+        path = self._path(item["serial"], ".json")
+        content = read_limited(path, MAX_LIST_BYTES, StoreError)
+        sums = item.get("sums")
+        if sums is not None and google_crc32c.value(content) != sums[0]:
+            raise ValueError(f"{path.name} does not fit its checksum")
+        values = {"ids": tuple(item["ids"]), "sums": None if sums is None else (sums[0], sums[1])}
+        return Entry(**{**item, **values}, action=json.loads(content))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -258,7 +277,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _to_json(lists: _Lists) -> dict[str, Any]:
     def short(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-        return [{"serial": e.serial, "frame": e.frame, "base": e.base, "ids": e.ids} for e in entries]
+        return [{"serial": e.serial, "frame": e.frame, "base": e.base, "ids": e.ids, "sums": e.sums} for e in entries]
 
     return {
         "version": 1,

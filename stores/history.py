@@ -3,26 +3,35 @@
 ::
 
     main    created -- decode ... -- decoded -- round 1 -- round 2      what every reader sees
-    work                                             `-- checkpoint -- checkpoint ...   the round in progress
-    redo                                                       `-- round 3              undone rounds
+    kept                                                      ^         the last place of `main` known to be on disk
+    work                                                      |-- checkpoint            the round in progress
+    redo                                                      `-- round 3               undone rounds
 
-Committing a round moves `main` to the end of `work` in one step. `undo` moves `main` back and keeps the tip
-on `redo`; a new commit on `main` drops `redo`. A branch that no longer continues `main` is stale and ignored,
-so a process killed between two of these steps leaves nothing half done.
+A commit is a snapshot that is synced to the disk before `main` moves to it. Checkpoints replace each other, so
+`work` stays short (see `stores.transactions`). `undo` moves `main` back and keeps the tip on `redo`; a new commit on
+`main` drops `redo`. A branch that no longer continues `main` is stale and ignored, so a process killed between two
+of these steps leaves nothing half done.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import icechunk
 
+from stores.durable import sync_folder
 from stores.errors import UsageError
+from stores.repository import first_line, open_repository
+from stores.snapshots import ref_file
 
-MAIN, WORK, REDO = "main", "work", "redo"
+MAIN, WORK, REDO, KEPT = "main", "work", "redo", "kept"
+BASE = "base"  # where the transaction of a resumed round starts; see `stores.transactions`
 HIDDEN = frozenset({"decode", "checkpoint"})  # kinds of commits that are steps towards one that matters
+log = logging.getLogger("mivos")
 STEPS = frozenset({"round", "deletion"})  # kinds of commits that `undo` takes back one by one
 
 
@@ -98,10 +107,15 @@ class HistoryEntry:
 
 
 class Timeline:
-    """The branches of one repository."""
+    """The branches of the repository in `folder`."""
 
-    def __init__(self, repository: icechunk.Repository) -> None:
-        self.repository = repository
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Forget what is remembered of the files."""
+        self.repository = open_repository(self.folder)
 
     def history(self) -> list[HistoryEntry]:
         """Commits of `main`, oldest first, followed by the undone ones that `redo` can bring back."""
@@ -130,31 +144,49 @@ class Timeline:
         """Finish a round commit that was killed between its commit on `work` and the move of `main`."""
         if (tip := self._tip(WORK)) is None or tip == (start := self._tip(MAIN)):
             return
-        commits = self._ancestry(WORK)
-        if next(commits).metadata.get("kind") != "round":
-            return
-        before = next((info.id for info in commits if info.metadata.get("kind") != "checkpoint"), None)
+        try:
+            commits = self._ancestry(WORK)
+            if next(commits).metadata.get("kind") != "round":
+                return
+            before = next((info.id for info in commits if info.metadata.get("kind") != "checkpoint"), None)
+        except (icechunk.IcechunkError, RuntimeError, ValueError):
+            return  # told by who asks for the round in progress; nothing committed is in it
         if before == start:
             self.advance(tip)
 
     def start_work(self) -> None:
         """A fresh `work` branch at `main`'s tip."""
-        self._drop(WORK)
-        self.repository.create_branch(WORK, self.repository.lookup_branch(MAIN))
+        self._point(WORK, self.repository.lookup_branch(MAIN))
+
+    def move_work(self, commit: str) -> None:
+        """A checkpoint was written. It counts once it is on the disk: going on from half of one would spoil a round."""
+        sync_folder(self.folder)
+        self._point(WORK, commit)
+
+    def base_branch(self, commit: str) -> str:
+        """A branch at a commit; Icechunk gives out sessions to write with only for tips of branches."""
+        if self.repository.lookup_branch(MAIN) == commit:
+            return MAIN
+        self._point(BASE, commit)
+        return BASE
 
     def drop_work(self) -> None:
         """Forget the round in progress."""
         self._drop(WORK)
+        self._drop(BASE)
 
     def advance(self, commit: str) -> None:
-        """Move `main` forward to a round's commit; undone rounds and `work` are over."""
-        self._point(MAIN, commit)
-        self.committed()
-
-    def committed(self) -> None:
-        """Drop what a new commit on `main` makes stale."""
-        self._drop(WORK)
+        """Move `main` forward to a new commit; undone rounds and `work` are over."""
+        sync_folder(self.folder)
+        self._move(commit)
+        self.drop_work()
         self._drop(REDO)
+
+    def _move(self, commit: str) -> None:
+        """Move `main` to a commit whose files are on the disk."""
+        self._point(MAIN, commit)
+        sync_folder(self.folder)
+        self._point(KEPT, commit)
 
     def undo(self) -> HistoryEntry:
         """Move `main` to before the last round or deletion of an object; returns what was undone.
@@ -169,8 +201,8 @@ class Timeline:
         if not self._undone():  # else `redo` already keeps a later tip
             self._point(REDO, self.repository.lookup_branch(MAIN))
         undone, target = entries[position], entries[position + 1]
-        self._point(MAIN, target.id)
-        self._drop(WORK)
+        self._move(target.id)
+        self.drop_work()
         return _entry(undone, target.id, "undone")
 
     def redo(self) -> HistoryEntry:
@@ -186,8 +218,8 @@ class Timeline:
         # Changes between two rounds belong to the round before them, as in `undo`.
         last = rounds[1] - 1 if len(rounds) > 1 else len(undone) - 1
         parent = next(self._visible(MAIN)).id
-        self._point(MAIN, undone[last].id)
-        self._drop(WORK)
+        self._move(undone[last].id)
+        self.drop_work()
         if last == len(undone) - 1:
             self._drop(REDO)
         return _entry(undone[rounds[0]], parent, "current")
@@ -217,14 +249,18 @@ class Timeline:
     def _tip(self, branch: str) -> str | None:
         try:
             return self.repository.lookup_branch(branch)
-        except icechunk.IcechunkError:
+        except icechunk.IcechunkError as error:
             # Asked only now, since a writer may drop a branch between a reader's question and its answer.
-            if branch in self.repository.list_branches():
+            if branch not in self.repository.list_branches():
+                return None
+            if branch == MAIN:
                 raise
+            log.warning("%s: branch %s cannot be read and is left out: %s", self.folder, branch, first_line(error))
             return None
 
     def _point(self, branch: str, commit: str) -> None:
         if self._tip(branch) is None:
+            ref_file(self.folder, branch).unlink(missing_ok=True)  # there only if it cannot be read
             self.repository.create_branch(branch, commit)
         else:
             self.repository.reset_branch(branch, commit)
@@ -232,6 +268,8 @@ class Timeline:
     def _drop(self, branch: str) -> None:
         if self._tip(branch) is not None:
             self.repository.delete_branch(branch)
+        else:
+            ref_file(self.folder, branch).unlink(missing_ok=True)
 
 
 def _is_step(info: icechunk.SnapshotInfo) -> bool:

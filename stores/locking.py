@@ -6,6 +6,7 @@ who holds it, for the message; it proves nothing, so one left behind by a killed
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -47,6 +48,8 @@ class WriterLock:
                 f"{self._folder} is being written by {self._holder()}",
                 hint="wait until it has finished, or stop it and run the command again",
             ) from None
+        except NotImplementedError as error:  # what `filelock` says where the system knows no `flock`
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)) from error
         card = {
             "pid": os.getpid(),
             "host": socket.gethostname(),

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,11 +19,14 @@ import numpy as np
 import zarr
 
 from stores.arrays import Tree, sealed
+from stores.durable import sync_folder, sync_names
 from stores.errors import MivosError, StorageFullError, StoreError
+from stores.pictures import EXACT, stored_shape
 
-VERSION = 2  # of the layout; larger numbers are refused. 2: results may have a border
+VERSION = 3  # of the layout; larger numbers are refused. 2: results may have a border, 3: frames may be JPEGs
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 SPLIT_FRAMES = 256  # frames per manifest file: a commit rewrites only the manifests of the frames it touched
 
 if "ICECHUNK_LOG" not in os.environ:
@@ -55,7 +59,13 @@ def open_repository(folder: Path, *, create: bool = False) -> icechunk.Repositor
 
 
 def build_repository(
-    folder: Path, source: dict[str, Any], height: int, width: int, prob_bits: int, border: tuple[int, int, int, int]
+    folder: Path,
+    source: dict[str, Any],
+    height: int,
+    width: int,
+    prob_bits: int,
+    border: tuple[int, int, int, int],
+    frames: str = EXACT,
 ) -> None:
     """Make the repository of a session without frames.
 
@@ -67,6 +77,7 @@ def build_repository(
         height, width: working size.
         prob_bits: 8 or 16.
         border: of results, left, right, top, bottom.
+        frames: how they are kept, see `stores.pictures`.
 
     Raises:
         OSError, icechunk.IcechunkError: it cannot be written; see `store_errors`.
@@ -78,7 +89,7 @@ def build_repository(
         os.chmod(temporary, folder.parent.stat().st_mode & 0o777)  # mkdtemp would keep other users out
         state = {
             "format": "mivos-session",
-            "version": VERSION if any(border) else 1,
+            "version": 3 if frames != EXACT else 2 if any(border) else 1,
             "source": json.loads(json.dumps(source)),  # tuples become lists, as they will when read back
             "height": height,
             "width": width,
@@ -89,15 +100,21 @@ def build_repository(
             "decoded": False,
             "checkpoint": 0,
             "checks": {},
+            **({} if frames == EXACT else {"frames": frames}),
         }
         session = open_repository(temporary, create=True).writable_session("main")
         root = zarr.create_group(session.store, attributes=sealed(state))
         root.create_group("rounds", attributes=sealed({"log": []}))
         tree = Tree(session)
-        tree.create_images("frames", (0, height, width, 3), np.uint8, ("frame", "y", "x", "channel"))
+        shape = (0, *stored_shape(frames, height, width))
+        tree.create_images(
+            "frames", shape, np.uint8, ("frame", "y", "x", "channel") if frames == EXACT else ("frame", "byte")
+        )
         tree.create_array("pts", (0,), np.int64, ("frame",))
         session.commit(f"created for {source['path']}", {"kind": "created"})
+        sync_folder(temporary)
         temporary.rename(folder)
+        sync_names(folder.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -121,17 +138,27 @@ def store_errors(path: Path, doing: str) -> Iterator[None]:
         raise
     except (OSError, icechunk.IcechunkError, RuntimeError, ValueError, KeyError) as error:
         number, reason = _diagnose(error)
+        quoted = shlex.quote(str(path))
+        if "clock has drifted" in str(error) or "timestamp ordering" in str(error):
+            raise StoreError(
+                f"{path}: cannot {doing}: the clock of this machine and the times of the files disagree",
+                hint="set the clock right (of the server, too, if the folder is on one)",
+            ) from error
         if number in NO_ROOM | NO_PERMISSION:
             hint = "free some space" if number in NO_ROOM else "make it writable"
             raise StorageFullError(
                 f"{path}: cannot {doing}: {reason}",
                 hint=f"{hint} or use another folder; everything committed before is intact",
             ) from error
+        if number in NO_LOCKS:
+            hint = "keep the session on a disk whose file system has locks, or mount this one with them"
+            raise StoreError(f"{path}: cannot {doing}: {reason}", hint=hint) from error
         if number is not None:
-            raise StoreError(f"{path}: cannot {doing}: {reason}") from error
+            hint = f"try again; if it stays, run `mivos session check {quoted}`"
+            raise StoreError(f"{path}: cannot {doing}: {reason}", hint=hint) from error
         raise StoreError(
             f"{path}: cannot {doing}, the session is damaged: {reason}",
-            hint="restore the folder from a copy, or start a new session from the source video",
+            hint=f"run `mivos session check {quoted}`, then `mivos session repair {quoted}`",
         ) from error
 
 
@@ -143,7 +170,12 @@ def _diagnose(error: Exception) -> tuple[int | None, str]:
     found = re.search(r"\(os error (\d+)\)", text)
     if found and int(found[1]) in NO_ROOM | NO_PERMISSION:
         return int(found[1]), os.strerror(int(found[1])).lower()
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return None, first_line(error)
+
+
+def first_line(error: Exception) -> str:
+    """What a storage library says, short."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, KeyError | zarr.errors.NodeNotFoundError) or not lines:
-        return None, "its metadata cannot be read"
-    return None, lines[0].removeprefix("x ").removeprefix("object store error ")
+        return "its metadata cannot be read"
+    return lines[0].removeprefix("x ").removeprefix("object store error ")

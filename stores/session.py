@@ -5,46 +5,57 @@
     SESSION/session.icechunk/    the repository; zarr reads it through icechunk
     SESSION/writer.lock          held while a process writes
     SESSION/writer.json          who that is
+    SESSION/damaged/             files that a repair put aside
 
 Any number of readers see the last commit as it was when they opened the session; they neither lock nor wait.
-One writer changes things, and a process that is killed leaves the last commit, plus the checkpoints of the
-round it was in. See `stores.history` for how rounds become commits and `stores.arrays` for the arrays.
+One writer changes things, and a process that is killed, or a loss of power, leaves the last commit, plus the last
+checkpoint of the round it was in. See `stores.history` for how rounds become commits, `stores.arrays` for the arrays.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import icechunk
 
 from stores import arrays
-from stores.errors import OutputExistsError, SessionNotFoundError, StoreError
+from stores.compacting import collect_after_round
+from stores.errors import OutputExistsError, SessionNotFoundError, StorageFullError, StoreError
 from stores.history import MAIN, WORK, HistoryEntry, RoundRecord, Timeline
 from stores.locking import WriterLock
-from stores.repository import VERSION, build_repository, open_repository, store_errors
+from stores.pictures import CODINGS, EXACT
+from stores.repository import VERSION, build_repository, first_line, store_errors
 from stores.results import SessionResults
 from stores.source import SourceInfo
+from stores.transactions import Transaction
 
 __all__ = ["HistoryEntry", "RoundRecord", "Session"]
 
 REPOSITORY = "session.icechunk"
+log = logging.getLogger("mivos")
 
 
 class Session(SessionResults):
     """A session opened by `Session.create` or `Session.open`; a context manager.
 
-    Closing forgets what was neither committed nor checkpointed; the checkpoints of a round in progress stay.
+    Closing forgets what was neither committed nor checkpointed; the last checkpoint of a round in progress stays.
     """
+
+    link_checkpoints = 32  # after so many the next ones follow the last: each writes the list of chunks since its base
 
     def __init__(self, path: Path, lock: WriterLock | None) -> None:
         """Private: use `create` or `open`."""
         self.path = path
         self._lock = lock
         self._tree: arrays.Tree | None = None
+        self._commit_id = ""
+        self._transaction: Transaction | None = None  # of a writer
+        self._checkpoints = 0  # written since the transaction began
         self._number: int | None = None
         with store_errors(path, "open the session"):
-            self._timeline = Timeline(open_repository(path / REPOSITORY))
+            self._timeline = Timeline(path / REPOSITORY)
             if lock is not None:
                 self._timeline.recover()
             self._switch(MAIN)
@@ -61,7 +72,7 @@ class Session(SessionResults):
     @classmethod
     def create(
         cls, path: Path, source: SourceInfo, *, height: int, width: int, prob_bits: int = 8,
-        border: tuple[int, int, int, int] = (0, 0, 0, 0),
+        border: tuple[int, int, int, int] = (0, 0, 0, 0), frames: str = EXACT,
     ) -> Session:  # fmt: skip
         """Make a new session without frames and open it for writing.
 
@@ -71,15 +82,18 @@ class Session(SessionResults):
             height, width: working size in pixels.
             prob_bits: 8 or 16 bits per stored probability.
             border: pixels left, right, above and below a frame that results cover, too.
+            frames: how they are kept, "exact" or "jpeg".
 
         Raises:
             OutputExistsError: there is a session already.
             SessionLockedError: another process is making one right now.
             StorageFullError: the folder cannot be made or written to.
-            ValueError: `prob_bits` is neither 8 nor 16.
+            ValueError: `prob_bits` is neither 8 nor 16, or `frames` is unknown.
         """
         if prob_bits not in (8, 16):
             raise ValueError(f"prob_bits is {prob_bits}, not 8 or 16")
+        if frames not in CODINGS:
+            raise ValueError(f"frames are kept as one of {', '.join(CODINGS)}, not {frames}")
         path = Path(path)
         with store_errors(path, "create a session"):
             path.mkdir(parents=True, exist_ok=True)
@@ -88,7 +102,7 @@ class Session(SessionResults):
             if cls.exists(path):
                 raise OutputExistsError(f"{path} already holds a session", hint="choose another folder")
             with store_errors(path, "create a session"):
-                build_repository(path / REPOSITORY, source.to_json(), height, width, prob_bits, border)
+                build_repository(path / REPOSITORY, source.to_json(), height, width, prob_bits, border, frames)
             return cls(path, lock)
         except BaseException:
             lock.release()
@@ -125,7 +139,7 @@ class Session(SessionResults):
 
     def close(self) -> None:
         """Give the lock back; uncommitted changes are forgotten. May be called twice."""
-        self._tree = self._number = None
+        self._tree = self._transaction = self._number = None
         if self._lock is not None:
             self._lock.release()
 
@@ -155,31 +169,47 @@ class Session(SessionResults):
         number = len(self.rounds) + 1
         with store_errors(self.path, "begin a round"):
             self._timeline.start_work()
-            self._switch(WORK)
+            self._switch(MAIN)
         self._number = number
 
     def checkpoint(self, progress: dict[str, Any]) -> None:
         """Make what the round has written so far survive the process; `resume_round` returns `progress`."""
         tree = self._writing(in_round=True)
         tree.state["checkpoint"] += 1  # icechunk refuses commits without a change
-        self._commit(f"round {self._number} in progress", {"kind": "checkpoint", "progress": progress})
-        with store_errors(self.path, "go on after a checkpoint"):
-            self._switch(WORK)
+        commit = self._snapshot(f"round {self._number} in progress", {"kind": "checkpoint", "progress": progress})
+        with store_errors(self.path, "keep a checkpoint"):
+            self._timeline.move_work(commit)
+            self._checkpoints += 1
+            if self._checkpoints >= self.link_checkpoints:
+                self._switch(WORK)
 
     def unfinished(self) -> dict[str, Any] | None:
         """Progress of the last checkpoint of a round begun from the last commit and not committed."""
         self._reading()
-        with store_errors(self.path, "read the last checkpoint"):
+        try:
             return self._timeline.unfinished()
+        except (icechunk.IcechunkError, RuntimeError, ValueError, KeyError) as error:
+            log.warning("%s: the round in progress cannot be read and is left out: %s", self.path, first_line(error))
+            return None
 
     def resume_round(self) -> dict[str, Any] | None:
         """Go on with the round at its last checkpoint, and return its progress; None if there is none."""
         self._require_clean("resume a round")
         if (progress := self.unfinished()) is None:
             return None
-        with store_errors(self.path, "resume a round"):
-            self._switch(WORK)
-        self._number = len(self.rounds) + 1
+        try:
+            with store_errors(self.path, "resume a round"):
+                self._switch(WORK)
+            self._number = len(self.rounds) + 1
+        except StorageFullError:
+            raise
+        except StoreError as error:
+            log.warning("the round in progress is dropped: %s", error)
+            self._number = None
+            with store_errors(self.path, "drop the round in progress"):
+                self._switch(MAIN)
+                self._timeline.drop_work()
+            return None
         return progress
 
     def suspend(self) -> None:
@@ -201,11 +231,9 @@ class Session(SessionResults):
         tree.state["checkpoint"] = 0
         with store_errors(self.path, "store the round"):
             tree.append_round(record.to_json())
-        commit = self._commit(record.message(), record.facts())
-        with store_errors(self.path, "publish the round"):
-            self._timeline.advance(commit)
-            self._switch(MAIN)
+        commit = self._publish(record.message(), record.facts())
         self._number = None
+        self._tidy()
         return commit
 
     def rollback(self) -> None:
@@ -233,17 +261,13 @@ class Session(SessionResults):
             raise ValueError(f"kind {facts['kind']!r} is reserved")
         if not self._changed():
             return self.commit_id
-        commit = self._commit(message, {"kind": "change", **facts})
-        with store_errors(self.path, "go on after a commit"):
-            self._timeline.committed()
-            self._switch(MAIN)
-        return commit
+        return self._publish(message, {"kind": "change", **facts})
 
     @property
     def commit_id(self) -> str:
         """The commit that this session looks at, or started its transaction from."""
         self._reading()
-        return str(self._transaction.snapshot_id)
+        return self._commit_id
 
     def history(self) -> list[HistoryEntry]:
         """Commits, oldest first, then the undone ones that `redo` can bring back."""
@@ -295,7 +319,7 @@ class Session(SessionResults):
         return tree
 
     def _changed(self) -> bool:
-        return self._reading().changed or bool(self._transaction.has_uncommitted_changes)
+        return self._transaction is not None and self._transaction.changed
 
     def _require_clean(self, doing: str) -> None:
         self._writing()
@@ -305,16 +329,30 @@ class Session(SessionResults):
 
     def _switch(self, branch: str, commit: str | None = None) -> None:
         """Look at the tip of a branch (a reader: or at a commit), forgetting all uncommitted changes."""
-        repository = self._timeline.repository
+        self._commit_id = commit or self._timeline.repository.lookup_branch(branch)
+        self._checkpoints = 0
         if self._lock is not None:
-            self._transaction: icechunk.Session = repository.writable_session(branch)
-        elif commit is not None:
-            self._transaction = repository.readonly_session(snapshot_id=commit)
+            self._transaction = Transaction(self._timeline, self._commit_id)
+            self._tree = self._transaction.tree
         else:
-            self._transaction = repository.readonly_session(branch)
-        self._tree = arrays.Tree(self._transaction)
+            self._tree = arrays.Tree(self._timeline.repository.readonly_session(snapshot_id=self._commit_id))
 
-    def _commit(self, message: str, metadata: dict[str, Any]) -> str:
+    def _snapshot(self, message: str, metadata: dict[str, Any]) -> str:
+        assert self._transaction is not None
         with store_errors(self.path, "commit"):
-            self._reading().flush()
-            return str(self._transaction.commit(message, metadata))
+            return self._transaction.snapshot(message, metadata)
+
+    def _publish(self, message: str, metadata: dict[str, Any]) -> str:
+        """Commit all changes to `main`."""
+        commit = self._snapshot(message, metadata)
+        with store_errors(self.path, "publish the commit"):
+            self._timeline.advance(commit)
+            self._switch(MAIN)
+        return commit
+
+    def _tidy(self) -> None:
+        """Collect dropped checkpoints where there are many; that it fails is no reason to fail."""
+        try:
+            collect_after_round(self.path / REPOSITORY, self._timeline.repository)
+        except (icechunk.IcechunkError, RuntimeError, OSError) as error:
+            log.warning("%s: what is no longer needed could not be removed: %s", self.path, first_line(error))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from stores.errors import StorageFullError
+from stores.files import atomic_file
 
 log = logging.getLogger("mivos")
 LOG = "log.jsonl"
@@ -63,21 +68,40 @@ class RunLog:
 
     def line(self, iteration: int, seconds: float, values: dict[str, Any]) -> None:
         """One line of the text log."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"iteration": iteration, "seconds": round(seconds, 1), **values}) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"iteration": iteration, "seconds": round(seconds, 1), **values}) + "\n")
+        except OSError as error:
+            raise StorageFullError(
+                f"{self.path}: cannot be written: {error.strerror or error}", hint="free some space; --resume goes on"
+            ) from error
 
     def scalars(self, iteration: int, values: dict[str, float], group: str = "train") -> None:
         if self.writer is not None:
-            for key, value in values.items():
-                self.writer.add_scalar(f"{group}/{key}", value, iteration)
+            with self._room():
+                for key, value in values.items():
+                    self.writer.add_scalar(f"{group}/{key}", value, iteration)
 
     def pictures(self, iteration: int, rows: list[list[Tensor]]) -> None:
         if self.writer is not None and rows:
-            self.writer.add_image("train/pairs", montage(rows), iteration, dataformats="HWC")
+            with self._room():
+                self.writer.add_image("train/pairs", montage(rows), iteration, dataformats="HWC")
 
     def close(self) -> None:
         if self.writer is not None:
-            self.writer.close()
+            with self._room():
+                self.writer.close()
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """TensorBoard writes in a thread of its own and names no file when that fails."""
+        try:
+            yield
+        except OSError as error:
+            where = self.writer.log_dir if self.writer is not None else self.path
+            raise StorageFullError(
+                f"{where}: cannot be written: {error.strerror or error}", hint="free some space; --resume goes on"
+            ) from error
 
     def _drop_after(self, iteration: int) -> None:
         kept = []
@@ -87,7 +111,8 @@ class RunLog:
                     kept.append(line + "\n")
             except (ValueError, KeyError, TypeError):
                 continue  # cut short when the process was killed
-        self.path.write_text("".join(kept))
+        with atomic_file(self.path) as file:
+            file.write("".join(kept).encode())
 
 
 def montage(rows: list[list[Tensor]]) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +112,11 @@ def write_torch(content: Any, path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
+        # PyTorch only says that its position in the file is not what it expected.
+        full = isinstance(error, RuntimeError) and shutil.disk_usage(path.parent).free < 2**16
+        reason = os.strerror(errno.ENOSPC) if full else getattr(error, "strerror", None) or str(error).splitlines()[0]
         temporary.unlink(missing_ok=True)
-        raise StorageFullError(f"{path}: cannot be written: {error}".splitlines()[0], hint="free some space") from error
+        raise StorageFullError(f"{path}: cannot be written: {reason}", hint="free some space") from error
 
 
 def save_weights(state: dict[str, Tensor], path: Path, *, half: bool = True) -> None:
