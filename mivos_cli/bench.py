@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mivos_cli.options import Checkpoint, DataRoot, Device, Engine, Model, Precision, Record, Sequences, choose
+from mivos_cli.options import (
+    Checkpoint,
+    DataRoot,
+    Device,
+    Engine,
+    MemoryBudget,
+    Model,
+    Precision,
+    Record,
+    Sequences,
+    choose,
+)
 from mivos_cli.output import Json, Output, Verbose, row_table
 
 if TYPE_CHECKING:
@@ -27,6 +38,7 @@ def dev(
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Also score the simple methods to beat.")
     ] = True,
+    memory_budget: MemoryBudget = None,
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -38,7 +50,7 @@ def dev(
 ) -> None:
     """Score masks propagated from the first frame's true mask: J, F and their mean."""
     out = Output(json=json, verbose=verbose)
-    choice = choose(model, checkpoint, device, engine, precision)
+    choice = choose(model, checkpoint, device, engine, precision, memory_budget=memory_budget)
     with out.progress() as progress:
         from pipelines.evaluation.dev_split import evaluate_dev_split
 
@@ -151,6 +163,7 @@ def speed(
     ] = DEFAULT_OBJECTS,
     frames: Annotated[int, typer.Option("--frames", min=1, help="Frames to measure over.")] = 40,
     size: Annotated[int, typer.Option("--size", min=16, help="Shorter side of the frames.")] = 480,
+    memory_budget: MemoryBudget = None,
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -160,9 +173,12 @@ def speed(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure frames per second from the decoded frame to the stored mask."""
+    """Measure frames per second from the decoded frame to the stored mask.
+
+    With 200 frames or more also how time and memory go along; a shorter video goes forward and backward.
+    """
     out = Output(json=json, verbose=verbose)
-    choice = choose(model, checkpoint, device, engine, precision)
+    choice = choose(model, checkpoint, device, engine, precision, memory_budget=memory_budget)
     with out.progress() as progress:
         from pipelines.evaluation.speed import measure_speed
 
@@ -193,6 +209,16 @@ def speed(
         ]
         where = f"{report.device}, {report.engine}, {report.threads} threads"
         row_table(console, f"{report.model} at {report.width}x{report.height} ({where})", rows)
+        course = [
+            {"objects": row.objects, "at frame": at.frame, "s/frame": at.seconds, "memory (MB)": at.rss_mb}
+            for row in report.rows
+            for at in row.course
+            if len(row.course) > 1
+        ]
+        if course:
+            row_table(console, "along the way (over the 100 frames before)", course)
+        sizes = ", ".join(f"{1000 * row.session_mb / row.frames:.0f} MB with {row.objects}" for row in report.rows)
+        console.print(f"session on disk for 1000 frames, by objects: {sizes}", soft_wrap=True)
         floors = ", ".join(f"{g:.0f} GFLOP for {k} = {g / report.matmul_gflops:.3f} s" for k, g in report.gflop.items())
         console.print(
             f"this machine: {report.matmul_gflops:.0f} GFLOP/s float32 matrix products, {report.copy_gb_s:.1f} GB/s "

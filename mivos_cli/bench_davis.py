@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 
+from mivos_cli.execution_options import (
+    Cluster,
+    ExecutorName,
+    Retries,
+    Shard,
+    Workers,
+    end_of_share,
+    execution,
+)
 from mivos_cli.options import (
     Checkpoint,
     Device,
     Engine,
     Force,
     Fusion,
+    MemoryBudget,
     Model,
     Out,
     Precision,
@@ -24,6 +34,20 @@ from mivos_cli.output import Json, Output, Verbose, path_lines, row_table
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from pipelines.engine import ModelChoice
+
+
+class Settings(TypedDict):
+    """Options that decide what is played."""
+
+    subset: str
+    sequences: list[str] | None
+    model: ModelChoice
+    interactions: int
+    max_time: int
+    samples: int | None
+    masks: bool
 
 
 def davis(
@@ -49,9 +73,15 @@ def davis(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
+    memory_budget: MemoryBudget = None,
     fusion: Fusion = "full",
     force: Force = False,
     record: Record = None,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    retries: Retries = 1,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -61,22 +91,30 @@ def davis(
     scoring and the robot are not, but count towards --max-time.
     """
     out = Output(json=json, verbose=verbose)
-    choice = choose(model, checkpoint, device, engine, precision, fusion)
+    choice = choose(model, checkpoint, device, engine, precision, fusion, memory_budget)
+    setup = execution(workers, executor, cluster, shard, retries)
+    settings: Settings = {
+        "subset": subset,
+        "sequences": sequence,
+        "model": choice,
+        "interactions": interactions,
+        "max_time": max_time,
+        "samples": samples,
+        "masks": masks,
+    }
     with out.progress() as progress:
         from pipelines.evaluation.davis_interactive import evaluate_davis_interactive
 
+        if not setup.plain:
+            from pipelines.evaluation.davis_tasks import play_sequences
+
+            share = play_sequences(root, output, setup, **settings, force=force, progress=progress)
+            if not share.whole:
+                end_of_share(out, share, "sequences")
+            force = False  # that was before the first sample
+        elsewhere = not setup.plain
         report = evaluate_davis_interactive(
-            root,
-            output,
-            subset=subset,
-            sequences=sequence,
-            model=choice,
-            interactions=interactions,
-            max_time=max_time,
-            samples=samples,
-            masks=masks,
-            force=force,
-            progress=progress,
+            root, output, **settings, force=force, played_elsewhere=elsewhere, progress=progress
         )
 
     from pipelines.evaluation import recorded, records

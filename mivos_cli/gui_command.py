@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mivos_cli.options import Checkpoint, Device, Engine, Fusion, Model, Precision, Size
+from mivos_cli.options import Checkpoint, Device, Engine, Fusion, MemoryBudget, Model, Precision, Size
 from mivos_cli.output import Json, Output, Verbose
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def gui(
     ] = None,
     size: Size = 480,
     fusion: Fusion = "full",
+    memory_budget: MemoryBudget = None,
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -89,7 +90,7 @@ def gui(
         path,
         session=session,
         size=size or None,
-        model=Chosen(model, tuple(checkpoint or ()), device, engine, precision, fusion),
+        model=Chosen(model, tuple(checkpoint or ()), device, engine, precision, fusion, memory_budget),
         host=host,
         port=port,
         ready=ready,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,7 +22,7 @@ from pipelines import compiled
 from pipelines.allocator import keep_freed_memory
 from pipelines.networks import registry, winograd
 from pipelines.networks.protocol import Query
-from pipelines.networks.reading import MemoryRules
+from pipelines.networks.reading import MemoryBudget, MemoryRules
 from stores.errors import ModelError, UsageError
 
 ENGINES = ("auto", "torch", "winograd", "openvino")
@@ -43,6 +43,7 @@ class ModelChoice:
         fusion: how a later round joins the ones before. "full": as published; "no-difference": the fusion network
             sees empty attention maps; "off": what the round propagates replaces what was there. The last two are the
             ablations of MiVOS (section 5).
+        memory: bound of the memory that propagation reads, None: the model's own rules.
     """
 
     name: str = "nano"
@@ -51,6 +52,7 @@ class ModelChoice:
     precision: str = "float32"
     checkpoints: tuple[Path, ...] = ()
     fusion: Fusion = "full"
+    memory: MemoryBudget | None = None
 
     @classmethod
     def of(cls, model: str | ModelChoice) -> ModelChoice:
@@ -203,7 +205,7 @@ class Networks:
         self.spec = registry.model_spec(self.choice.name)
         self.device = pick_device(self.choice.device)
         self.engine = choose_engine(self.choice.engine, self.device, self.choice.precision, self.spec.engine)
-        self.rules: MemoryRules = self.spec.rules
+        self.rules: MemoryRules = replace(self.spec.rules, budget=self.choice.memory)
         self.given = registry.assign(self.choice.name, self.choice.checkpoints)
         self._runners: dict[str, Runner] = {}
 
@@ -219,7 +221,8 @@ class Networks:
     def facts(self) -> dict[str, Any]:
         """What a round's log keeps: names, rules, weight digests, precision and the kind of fusion."""
         facts = registry.facts(self.choice.name, self.given)
-        return {**facts, "precision": self.choice.precision, "fusion": self.choice.fusion}
+        facts = {**facts, "precision": self.choice.precision, "fusion": self.choice.fusion}
+        return facts if self.choice.memory is None else {**facts, "memory": str(self.choice.memory)}
 
     def runner(self, part: str) -> Runner:
         """The runner of "propagation", "s2m" or "fusion", loaded on first use."""

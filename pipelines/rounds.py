@@ -19,12 +19,14 @@ import cv2
 import numpy as np
 
 from pipelines.engine import Networks
+from pipelines.pass_memory import PassMemory
 from pipelines.requests import Request
 from pipelines.stages.fuse import Difference, fuse_frame, fuse_stream
 from pipelines.stages.interact import interact_mask, interact_strokes
-from pipelines.stages.propagate import Anchor, Pass, PassState, Propagated, Propagator, plan_passes
+from pipelines.stages.propagate import Anchor, Pass, Propagated, Propagator, plan_passes
 from pipelines.stages.tensors import Padding
 from stores.errors import StoreError, UsageError
+from stores.scratch import clear_scratch
 from stores.session import RoundRecord, Session
 
 CHECKPOINT_SECONDS = 5.0  # what a killed process loses at most; a checkpoint takes some 20 ms
@@ -151,7 +153,12 @@ class Round:
         if progress is None:
             return None
         state = RoundState.from_json(progress)
-        difference = _first_difference(state.settings, self.settings)
+        settings = dict(self.settings)
+        if state.stage != PROPAGATING:  # how much is remembered concerns propagation alone
+            settings.pop("memory", None)
+            if "memory" in state.settings:
+                settings["memory"] = state.settings["memory"]
+        difference = _first_difference(state.settings, settings)
         if difference is not None and restart:
             log.warning("the unfinished round was begun with other settings (%s); it starts again", difference)
             self.session.rollback()
@@ -161,9 +168,30 @@ class Round:
                 f"{self.session.path}: the unfinished round was begun with other settings ({difference})",
                 hint="finish it with the options it was begun with; `mivos segment` begins it again",
             )
+        lost = self._lost(state)
+        if lost is not None and restart:
+            log.warning("%s; the unfinished round starts again", lost)
+            self.session.rollback()
+            return None
+        if lost is not None:
+            raise lost
         # a stage may know of weights that the stage before had no use for
-        weights = {**state.settings["weights"], **self.settings["weights"]}
-        return replace(state, settings={**self.settings, "weights": weights})
+        settings = settings if state.stage == PROPAGATED else self.settings
+        weights = {**state.settings["weights"], **settings["weights"]}
+        return replace(state, settings={**settings, "weights": weights})
+
+    def _lost(self, state: RoundState) -> StoreError | None:
+        """What the round can not go on without, if it is not there. Its masks are then useless, too: fused ones have
+        taken the place of those they were fused from."""
+        if state.stage != PROPAGATING:
+            return None
+        try:
+            PassMemory(self.session, self.networks.rules, state.digest).load(
+                state.run, self._passes(state)[state.run], state.last, state.permanent
+            )
+        except StoreError as error:
+            return error
+        return None
 
     # ---- propagate
 
@@ -182,6 +210,8 @@ class Round:
         started = time.monotonic()
         mask, anchors = self._mask(state), self._anchors(state)
         runs = self._passes(state)
+        memory = PassMemory(self.session, self.networks.rules, state.digest)
+        resumed = memory.load(state.run, runs[state.run], state.last, state.permanent) if runs else None
         done, total = self.reach(self.session, state)
         if total:
             propagator = Propagator(self.networks, self._read_frame, self.size, self.session.num_objects, anchors)
@@ -192,26 +222,23 @@ class Round:
         for position in range(state.run, len(runs)):
             run = runs[position]
             if position != state.run:
-                state = replace(state, run=position, last=None, permanent=())
-            stream = self._rounded(propagator.run(run, self._pass_state(state, run)))
+                state, resumed = replace(state, run=position, last=None, permanent=()), None
+            stream = self._rounded(propagator.run(run, resumed))
             pairs: Iterable[tuple[Propagated, np.ndarray]] = ((item, item.probs) for item in stream)
             if chained:
                 old = partial(self.session.probs, border=True)
                 pairs = fuse_stream(self.networks, stream, self._read_frame, old, difference, state.known)
             for item, final in pairs:
                 (self.session.write_probs if chained else self.session.write_pending)(item.index, final)
-                if item.permanent:
-                    self.session.write_memory(item.index, item.padded)
-                    state = replace(state, permanent=(*state.permanent, item.index))
-                state = replace(state, last=item.index)
+                state = replace(state, last=item.index, permanent=memory.add(item, state.permanent))
                 done += 1
                 self.report(Progress("propagate", done, total, item.index))
                 stopped = done < total and stop()
                 if stopped or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    if not item.permanent:
-                        self.session.write_memory(item.index, item.padded)
+                    memory.save(item, position, propagator.bank)
                     now = replace(state, seconds=self._spent(state, "propagate", started))
                     self.session.checkpoint(asdict(now))
+                    memory.saved(item, position)
                     saved = time.monotonic()
                     if stopped:
                         return now
@@ -219,6 +246,7 @@ class Round:
         if not chained:
             self.session.clear_memory()
             self.session.checkpoint(asdict(state))
+            memory.done()
         return state
 
     def _rounded(self, stream: Iterator[Propagated]) -> Iterator[Propagated]:
@@ -228,22 +256,6 @@ class Round:
         """
         for item in stream:
             yield item if item.run.bound is None else replace(item, probs=self.session.roundtrip(item.probs))
-
-    def _pass_state(self, state: RoundState, run: Pass) -> PassState | None:
-        if state.last is None:
-            return None
-        previous = self.session.memory(state.last)
-        if previous is None:
-            raise StoreError("the checkpoint of the unfinished round lacks a frame", hint="start the round again")
-        limit = self.networks.rules.max_permanent
-        kept = state.permanent if limit is None else state.permanent[-limit:]
-        masks = []
-        for index in kept:
-            objects = self.session.memory(index)
-            assert objects is not None  # written together with its index
-            masks.append((index, objects))
-        last_permanent = state.permanent[-1] if state.permanent else run.start
-        return PassState(state.last, previous, last_permanent, masks, len(state.permanent) - len(kept))
 
     # ---- fuse
 
@@ -293,6 +305,7 @@ class Round:
             seconds={stage: round(seconds, 3) for stage, seconds in state.seconds.items()},
         )
         session.commit_round(record)
+        clear_scratch(session.path)
         return record
 
     # ---- shared

@@ -22,10 +22,12 @@ class Chosen:
     engine: str = "auto"
     precision: str = "float32"
     fusion: Literal["full", "no-difference", "off"] = "full"
+    memory_budget: str | None = None
 
     def choice(self) -> ModelChoice:
         """The Python API's form; imports PyTorch, which takes seconds the first time."""
-        return choose(self.model, list(self.checkpoint), self.device, self.engine, self.precision, self.fusion)
+        files = list(self.checkpoint)
+        return choose(self.model, files, self.device, self.engine, self.precision, self.fusion, self.memory_budget)
 
     def check(self) -> None:
         """Raises the UsageError or ModelError of wrong options. The defaults are right, and cost no time here."""

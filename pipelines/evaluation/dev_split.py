@@ -55,7 +55,7 @@ def evaluate_dev_split(
         UsageError: nothing to do.
     """
     started = time.perf_counter()
-    evaluator = _scorer()
+    evaluator = load_evaluator()
     dataset = DavisDataset(root, year="2017", split="val", resolution="480p")
     names = list(sequences) if sequences is not None else dataset.sequences()
     methods: dict[str, Baseline] = dict(BASELINES) if baselines else {}
@@ -76,7 +76,7 @@ def evaluate_dev_split(
                 count = _write_predictions(dataset, sequence, predict, folder / sequence, method, progress)
                 seconds = time.perf_counter() - begin
                 truth_root = dataset.annotations(sequence)[0].parent.parent
-                objects, j, f = _score(evaluator, truth_root, folder, sequence)
+                objects, j, f = score_folders(evaluator, truth_root, folder, sequence)
             rows.append(SequenceScore(method, sequence, objects, count, j, f, seconds))
     return DevSplitReport("val", scorer_text(False), tuple(rows), time.perf_counter() - started)
 
@@ -157,14 +157,15 @@ def _report(
             progress(Progress(f"{method}: {sequence}", done, total))
 
 
-def _scorer() -> type:
+def load_evaluator() -> type:
+    """The scorer of one video; ModelError if its package is missing."""
     check_scorer()
     from vos_benchmark.benchmark import VideoEvaluator
 
     return VideoEvaluator
 
 
-def _score(evaluator: type, truth_root: Path, mask_root: Path, sequence: str) -> tuple[int, float, float]:
+def score_folders(evaluator: type, truth_root: Path, mask_root: Path, sequence: str) -> tuple[int, float, float]:
     """Number of objects, J and F (0..100, means over objects) of one sequence.
 
     The evaluator of one video is called directly: the package's `benchmark` would fork a pool, which compiled

@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.engine import ModelChoice
 from pipelines.evaluation.clicks import ClicksReport
 from pipelines.evaluation.davis_interactive import InteractiveReport
+from pipelines.evaluation.long import LongReport
 from pipelines.evaluation.records import Data, RunRecord, record
 from pipelines.evaluation.report import DevSplitReport, S2MReport, SpeedReport
 from pipelines.evaluation.speed import default_video
@@ -69,6 +70,19 @@ def of_speed(report: SpeedReport, choice: ModelChoice) -> RunRecord:
     settings = {**asdict(choice), "size": f"{report.width}x{report.height}", "engine": report.engine}
     rates = {"matmul GFLOP/s": report.matmul_gflops, "copy GB/s": report.copy_gb_s}
     return record("speed", settings, scores, data=Data.video(default_video()), means=rates)
+
+
+def of_long(report: LongReport, root: Path, choice: ModelChoice) -> RunRecord:
+    """`bench long`: J&F by sequence and bound of memory."""
+    scores: dict[str, dict[str, float]] = {}
+    for row in report.rows:
+        scores.setdefault(row.sequence, {})[f"memory {row.memory} J&F"] = row.jf
+    means = {
+        f"memory {memory} {key}": value for memory in report.memories for key, value in report.mean(memory).items()
+    }
+    frames = report.rows[0].frames
+    settings = {**asdict(choice), "frames": frames, "size": report.size}
+    return record("long", settings, scores, data=Data.davis(_dataset(root), scores), means=means)
 
 
 def of_davis(report: InteractiveReport, root: Path, choice: ModelChoice) -> RunRecord:

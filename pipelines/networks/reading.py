@@ -5,13 +5,42 @@ Oh et al., ICCV 2019; top-k reading: Cheng et al. (MiVOS), CVPR 2021, section 3.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stores.errors import UsageError
+
 BLOCK_BYTES = 64 * 2**20  # affinities are made for so many query positions at once
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """How large a memory bank may become: `frames`, or `nbytes` bytes; one of them. See `long_term.BudgetBank`."""
+
+    frames: int | None = None
+    nbytes: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> MemoryBudget:
+        """From "12" (frames), or "500MB", "2GB".
+
+        Raises:
+            UsageError: it is neither, or too small.
+        """
+        found = re.fullmatch(r"\s*(\d{1,12})\s*(MB|GB)?\s*", text, re.IGNORECASE)
+        if found is None or not int(found[1]):
+            raise UsageError(
+                f"a memory budget of {text!r} makes no sense", hint="give frames (12), or bytes (500MB, 2GB)"
+            )
+        amount, unit = int(found[1]), (found[2] or "").upper()
+        return cls(frames=amount) if not unit else cls(nbytes=amount * {"MB": 10**6, "GB": 10**9}[unit])
+
+    def __str__(self) -> str:
+        return f"{self.frames} frames" if self.nbytes is None else f"{self.nbytes / 1e6:g} MB"
 
 
 @dataclass(frozen=True)
@@ -29,6 +58,8 @@ class MemoryRules:
         keep_repeated: a frame marked in two rounds counts with both masks (the authors) or with the later one only.
         kernel_sigma: kernelised reading (Seong et al., ECCV 2020) with this width in feature positions: a memory
             position counts less the farther a query position is from the one that is most similar to it. None: off.
+        budget: bounds all memory together and keeps a digest of frames that make room; `max_permanent` is not used
+            then. None: no bound but `max_permanent`.
     """
 
     top_k: int | None = 20
@@ -40,6 +71,7 @@ class MemoryRules:
     scale_dim: int = 64
     kernel_sigma: float | None = None
     keep_repeated: bool = False
+    budget: MemoryBudget | None = None
 
 
 def affinity(memory: Tensor, query: Tensor, rules: MemoryRules, norms: Tensor | None = None) -> Tensor:
@@ -67,11 +99,27 @@ def read_top_k(similarity: Tensor, values: Tensor, top_k: int | None) -> Tensor:
     Returns:
         [M, C].
     """
+    weights, index = top_k_weights(similarity, top_k)
+    return read_weighted(weights, index, values)
+
+
+def top_k_weights(similarity: Tensor, top_k: int | None) -> tuple[Tensor, Tensor | None]:
+    """Softmax over the k most similar positions of each row of [M, N]: weights [M, k] and positions [M, k].
+
+    With all positions (top_k None, or not fewer than N) weights are [M, N] and positions None.
+    """
     if top_k is None or top_k >= similarity.shape[1]:
-        return torch.softmax(similarity, dim=1) @ values
-    best, index = torch.topk(similarity, top_k, dim=1, sorted=False)  # (M, k)
+        return torch.softmax(similarity, dim=1), None
+    best, index = torch.topk(similarity, top_k, dim=1, sorted=False)
+    return torch.softmax(best, dim=1), index
+
+
+def read_weighted(weights: Tensor, index: Tensor | None, values: Tensor) -> Tensor:
+    """[M, C] from what `top_k_weights` gives and values [N, C]."""
+    if index is None:
+        return weights @ values
     # gathers k rows for each query position instead of multiplying by a mostly empty [M, N] matrix
-    return F.embedding_bag(index, values, per_sample_weights=torch.softmax(best, dim=1), mode="sum")
+    return F.embedding_bag(index, values, per_sample_weights=weights, mode="sum")
 
 
 def best_positions(memory: Tensor, query: Tensor, rules: MemoryRules, norms: Tensor | None, block: int) -> Tensor:

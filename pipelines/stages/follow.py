@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipelines.engine import Networks
 from pipelines.networks.aggregate import aggregate_wbg
-from pipelines.networks.memory import MemoryBank
+from pipelines.networks.long_term import memory_bank
 from pipelines.stages.propagate import ReadFrame
 from pipelines.stages.tensors import Padding, image_tensor, mask_tensor
 from stores.errors import MaskError
@@ -62,7 +62,7 @@ class Follower:
     ) -> None:
         """Arguments and errors as in `follow`."""
         self.networks, self.read_frame, self.size = networks, read_frame, size
-        self.padding, self.bank = Padding.of(*size), MemoryBank(networks.rules)
+        self.padding, self.bank = Padding.of(*size), memory_bank(networks.rules)
         self.wanted = None if wanted is None else frozenset(wanted)
         self.end = num_frames if self.wanted is None else min(num_frames, max(self.wanted, default=-1) + 1)
         self._given: dict[int, np.ndarray] = {}

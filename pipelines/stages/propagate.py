@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pipelines.engine import Networks
 from pipelines.networks.aggregate import aggregate_wbg
-from pipelines.networks.memory import MemoryBank
+from pipelines.networks.long_term import BudgetBank, memory_bank
 from pipelines.networks.protocol import Query
 from pipelines.stages.tensors import Padding, image_tensor, mask_tensor
 
@@ -59,7 +59,8 @@ class PassState:
     """Where an interrupted pass stands: the last finished frame and the exact masks of permanent memory.
 
     Masks are float32 [K, h, w] at the padded size: what a network says about the border enters its memory.
-    `dropped` counts permanent frames that already made room for later ones.
+    `dropped` counts permanent frames that already made room for later ones. `memory` is, with a memory budget, the
+    state of the bank instead.
     """
 
     last: int
@@ -67,6 +68,7 @@ class PassState:
     last_permanent: int
     permanent: list[tuple[int, np.ndarray]] = field(default_factory=list)
     dropped: int = 0
+    memory: dict[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Propagator:
         """
         self.networks, self.read_frame, self.num_objects = networks, read_frame, num_objects
         self.padding = Padding.of(*size)  # of masks; none if they come with the border
-        self.bank = MemoryBank(networks.rules)
+        self.bank = memory_bank(networks.rules)
         self.start_query: Query | None = None
         for anchor in anchors:
             masks = np.zeros((num_objects, *size), np.float32)
@@ -158,7 +160,10 @@ class Propagator:
                 key, value, _ = self._encode(index, _as_masks(objects))
                 bank.add_permanent(key, value)
             previous, last_permanent, begin = _as_masks(state.previous), state.last_permanent, state.last
-            if rules.temporary and state.last not in (plan.start, last_permanent):
+            if state.memory is not None:
+                assert isinstance(bank, BudgetBank)
+                bank.restore_pass(state.memory)
+            elif rules.temporary and state.last not in (plan.start, last_permanent):
                 key, value, _ = self._encode(state.last, previous)
                 bank.set_temporary(key, value)
         for index in range(begin + plan.step, plan.end, plan.step):

@@ -130,7 +130,7 @@ def _score(root: Path, masks: list[np.ndarray], folder: Path) -> tuple[float, fl
     dataset = DavisDataset(root)
     write_masks(folder / SEQUENCE, ((f"{i:05d}", mask) for i, mask in enumerate(masks)))
     truth_root = dataset.annotations(SEQUENCE)[0].parent.parent
-    objects, j, f = dev_split._score(dev_split._scorer(), truth_root, folder, SEQUENCE)
+    objects, j, f = dev_split.score_folders(dev_split.load_evaluator(), truth_root, folder, SEQUENCE)
     assert objects == 1
     return j, f
 
