@@ -23,7 +23,9 @@ import filelock
 import numpy as np
 
 from pipelines.stages.outputs import FORMATS, Item, Job, Sink, decide
+from stores.durable import sync_folder, sync_names
 from stores.errors import OutputExistsError, UsageError, VideoError
+from stores.exchange.names import object_names
 from stores.files import make_folder
 from stores.session import Session
 from stores.video import SourceInfo, fingerprint, read_frames
@@ -78,10 +80,11 @@ def encode(
         logger.warning("%d of %d frames were never computed and get no mask", missing, total)
 
     pictures: Pictures | None = None
-    if any(sink.wants_images for sink in chosen.values()):
+    if any(sink.needs_images(session.source) for sink in chosen.values()):
         pictures = Pictures(session)
     sound = pictures.path if pictures is not None and session.source.has_audio else None
-    job = Job(session.source, session.object_ids, computed, sound)
+    names = object_names(session.path, session.object_ids)
+    job = Job(session.source, session.object_ids, computed, sound, names)
     with _staging(out) as staging:
         with ExitStack() as stack:
             sinks: list[Sink] = [stack.enter_context(sink(staging / sink.target, job)) for sink in chosen.values()]
@@ -216,7 +219,9 @@ def _publish(staging: Path, targets: dict[str, Path]) -> None:
     replaced = staging / "replaced"
     with storage_errors(staging.parent):
         replaced.mkdir()
+        sync_folder(staging)
         for target in targets.values():
             if os.path.lexists(target):
                 os.replace(target, replaced / target.name)
             os.replace(staging / target.name, target)
+        sync_names(staging.parent)

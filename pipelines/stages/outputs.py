@@ -1,94 +1,29 @@
-"""What `encode` can write: one sink per format, fed one frame at a time.
+"""What `encode` can write: one sink per format; images and videos are here, tools' formats in `exports`.
 
-Labels are at the source's own resolution. A sink is a context manager that makes exactly one file or folder.
+Labels are at the source's own resolution.
 """
 
 from __future__ import annotations
 
-import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar, Self
+from typing import ClassVar
 
 import cv2
 import numpy as np
 
+from pipelines.stages.exports.base import Item, Job, Sink
+from pipelines.stages.exports.coco import CocoJson, YoutubeVisJson
+from pipelines.stages.exports.cvat import CvatXml
+from pipelines.stages.exports.label_studio import LabelStudio
+from pipelines.stages.exports.ome_zarr import OmeZarr
 from stores.files import make_folder
 from stores.masks import davis_palette, write_mask
-from stores.video import SourceInfo
 from stores.video_writer import VideoWriter, storage_errors
+
+__all__ = ["FORMATS", "Item", "Job", "Sink", "cut_out", "decide", "draw_overlay"]
 
 FILL = 0.5  # opacity of the colour over an object in the overlay
 ALPHA_MARGIN = 8  # pixels around the objects that keep their colour under alpha 0, against dark fringes
-
-
-@dataclass(frozen=True)
-class Item:
-    """One frame on its way out.
-
-    Attributes:
-        index: position in the video, from 0.
-        name: stem of its files.
-        pts: time in the source's time base.
-        labels: uint8 [H, W] object ids; None = this frame was never computed.
-        image: uint8 [H, W, 3] RGB; None if no sink of the run asked for pictures.
-    """
-
-    index: int
-    name: str
-    pts: int
-    labels: np.ndarray | None
-    image: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all sinks of a run share.
-
-    Attributes:
-        source: the video.
-        object_ids: the ids people gave, which labels show.
-        computed: bool [T], frames that have a mask.
-        audio_from: file to take the sound from, None = silent.
-    """
-
-    source: SourceInfo
-    object_ids: tuple[int, ...]
-    computed: np.ndarray
-    audio_from: Path | None
-
-
-class Sink(AbstractContextManager["Sink"], ABC):
-    """One output of a run."""
-
-    target: ClassVar[str]  # its path inside the output folder
-    wants_images: ClassVar[bool] = False
-
-    def __init__(self, path: Path, job: Job) -> None:
-        self.path, self.job = path, job
-        self.stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        with storage_errors(self.path), ExitStack() as undo:
-            undo.push(self.stack)
-            self.start()
-            undo.pop_all()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        with storage_errors(self.path):  # closing a file writes what is left of it
-            self.stack.__exit__(*error)
-
-    @abstractmethod
-    def start(self) -> None:
-        """Open files; what must be closed goes on `self.stack`."""
-
-    @abstractmethod
-    def write(self, item: Item) -> None:
-        """Take the next frame."""
 
 
 class PalettePngs(Sink):
@@ -165,82 +100,6 @@ class ProResAlpha(AlphaVideo):
     """alpha.mov: ProRes 4444."""
 
     target, codec = "alpha.mov", "prores4444"
-
-
-class CocoJson(Sink):
-    """coco.json: one RLE annotation per visible object and computed frame; `pycocotools.coco.COCO` loads it.
-
-    Category id = object id. `images` holds the computed frames only: an image without annotations is one
-    where no object is visible. Written as it comes; nothing accumulates.
-    """
-
-    target = "coco.json"
-
-    def start(self) -> None:
-        self.file: IO[str] = self.stack.enter_context(self.path.open("w", encoding="utf-8"))
-        source, ids = self.job.source, self.job.object_ids
-        head = {
-            "info": {"description": f"{Path(source.path).name}, segmented with mivos", "version": "1.0"},
-            "videos": [
-                {
-                    "id": 1,
-                    "name": Path(source.path).stem,
-                    "width": source.width,
-                    "height": source.height,
-                    "length": len(self.job.computed),
-                }
-            ],
-            "categories": [{"id": k, "name": f"object {k}", "supercategory": "object"} for k in ids],
-        }
-        self.file.write(json.dumps(head)[:-1] + ',\n"images": [')
-        self._write_all({"id": int(i) + 1, **self._image(int(i))} for i in np.flatnonzero(self.job.computed))
-        self.file.write('],\n"annotations": [')
-        self.count = 0
-
-    def __exit__(self, *error: Any) -> None:
-        try:
-            if error[0] is None:
-                with storage_errors(self.path):
-                    self.file.write("\n]}\n")
-        finally:
-            super().__exit__(*error)
-
-    def write(self, item: Item) -> None:
-        if item.labels is None:
-            return
-        from pycocotools import mask as rle  # not at the top: only this format needs it
-
-        for number in (int(n) for n in np.unique(item.labels) if n):
-            runs = rle.encode(np.asfortranarray(item.labels == number, dtype=np.uint8))
-            annotation = {
-                "id": self.count + 1,
-                "image_id": item.index + 1,
-                "video_id": 1,
-                "category_id": number,
-                "instance_id": number,
-                "iscrowd": 0,
-                "area": float(rle.area(runs)),
-                "bbox": [float(v) for v in rle.toBbox(runs)],  # x, y, width, height
-                "segmentation": {"size": list(item.labels.shape), "counts": runs["counts"].decode("ascii")},
-            }
-            with storage_errors(self.path):
-                self.file.write((",\n" if self.count else "\n") + json.dumps(annotation))
-            self.count += 1
-
-    def _image(self, index: int) -> dict[str, Any]:
-        source = self.job.source
-        name = source.files[index] if index < len(source.files) else f"{source.frame_name(index)}.png"
-        return {
-            "file_name": name,
-            "width": source.width,
-            "height": source.height,
-            "video_id": 1,
-            "frame_index": index,
-        }
-
-    def _write_all(self, entries: Iterator[dict[str, Any]]) -> None:
-        for number, entry in enumerate(entries):
-            self.file.write((",\n" if number else "\n") + json.dumps(entry))
 
 
 def decide(probs: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -326,4 +185,8 @@ FORMATS: dict[str, type[Sink]] = {
     "webm": WebmAlpha,
     "prores": ProResAlpha,
     "coco": CocoJson,
+    "youtube-vis": YoutubeVisJson,
+    "cvat": CvatXml,
+    "label-studio": LabelStudio,
+    "ome-zarr": OmeZarr,
 }

@@ -75,9 +75,9 @@ def test_all_formats(tmp_path: Path, video: Path, session: Session) -> None:
     out = tmp_path / "new" / "out"
     made = encode(session, out, formats=EVERYTHING, progress=lambda done, total: calls.append((done, total)))
     assert list(made) == list(EVERYTHING)
-    assert sorted(p.name for p in out.iterdir()) == sorted(
-        ["masks", "overlay.mp4", "binary", "alpha.webm", "alpha.mov", "coco.json"]
-    )
+    targets = ["masks", "overlay.mp4", "binary", "alpha.webm", "alpha.mov", "coco.json"]
+    targets += ["youtube-vis.json", "cvat.xml", "label-studio", "ome.zarr"]
+    assert sorted(p.name for p in out.iterdir()) == sorted(targets)
     assert calls == [(i + 1, FRAMES) for i in range(FRAMES)]
 
     files = sorted(Path(made["png"]).iterdir())

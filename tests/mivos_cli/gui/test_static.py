@@ -224,7 +224,7 @@ def test_the_formats_of_the_export_are_those_of_the_command() -> None:
     from mivos_cli.options import OutputFormat
 
     table = between("exports", "const FORMATS = [", "\n];")
-    assert set(re.findall(r'^  \["(\w+)"', table, re.MULTILINE)) == {format.value for format in OutputFormat}
+    assert set(re.findall(r'^  \["([\w-]+)"', table, re.MULTILINE)) == {format.value for format in OutputFormat}
 
 
 def test_the_package_holds_the_page() -> None:

@@ -15,6 +15,10 @@ const FORMATS = [
   ["webm", "Cut-out video, WebM", "VP9 with alpha: the objects without background. Small; for the web."],
   ["prores", "Cut-out video, ProRes", "ProRes 4444 with alpha, MOV. Large; for editing programs."],
   ["coco", "COCO RLE", "All masks in one JSON file. For annotation and training tools."],
+  ["youtube-vis", "YouTube-VIS", "One entry per object over all frames, JSON. For video instance segmentation."],
+  ["cvat", "CVAT", "XML to upload to a CVAT task of the same video; masks frame by frame."],
+  ["label-studio", "Label Studio", "Brush masks of the frames, and boxes of the video; with the labeling interface."],
+  ["ome-zarr", "OME-Zarr", "Frames and objects as an image with labels. For napari and Fiji."],
 ];
 const NAMES = Object.fromEntries(FORMATS.map(([format, name]) => [format, name]));
 const CHOSEN = "mivos.formats";
