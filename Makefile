@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.bench-installed
 ROBOT := $(VENV)/.robot
 
-.PHONY: help demo test test-slow check bench blender clean
+.PHONY: help demo test test-slow check bench fuzz chaos blender clean
 
 help:
 	@echo "make demo       segment a real video and write overlay and masks to demo_out/"
@@ -15,6 +15,8 @@ help:
 	@echo "make test-slow  run the tests that take minutes, too"
 	@echo "make check      lint, formatting and types"
 	@echo "make bench      score the dev split under DATA=path/to/data, measure speed"
+	@echo "make fuzz       throw CASES=10000 damaged and hostile files at every reader"
+	@echo "make chaos      kill every command RUNS=200 times, pull plugs, fill disks, damage files (SEED=0)"
 	@echo "make blender    install the renderer of synthetic videos in .venv-blender"
 	@echo "make clean      remove everything that was built or written here, .venv excepted"
 
@@ -60,6 +62,19 @@ else
 	@echo "no DATA=path/to/data given: measuring speed only"
 endif
 	$(BIN)/mivos bench speed
+
+# Thousands of damaged and hostile files through every reader; atheris has no wheels for some platforms.
+CASES ?= 10000
+fuzz: $(INSTALLED)
+	-$(BIN)/python -m pip install --quiet atheris
+	CASES=$(CASES) $(BIN)/python -m pytest -m slow tests/fuzz
+
+# An hour on two cores. Disks that fill up need root, wrong clocks a C compiler; those tests are skipped without.
+RUNS ?= 200
+SEED ?= 0
+chaos: $(INSTALLED)
+	CHAOS_SEED=$(SEED) CHAOS_ROUNDS=1 $(BIN)/python -m pytest -s -m slow tests/chaos
+	$(BIN)/python -m tests.chaos.campaign --runs $(RUNS) --seed $(SEED)
 
 blender: $(INSTALLED)
 	$(BIN)/mivos render-bl30k --setup

@@ -19,7 +19,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,12 @@ from blender.environment import find_renderer
 from blender.run import Run
 from blender.scene import FRAMES, SIZE, Scene, sample_scene, video_name
 from blender.scene_file import VERSION, read_scene, write_scene
-from stores.errors import RenderError, UsageError
+from stores.errors import RenderError, SessionLockedError, UsageError
 from stores.files import atomic_file, make_folder
 from stores.locking import WriterLock
 
 SAMPLES = 8
+PATIENCE = 60.0  # seconds that a shard waits for others to prepare
 MOST_VIDEOS = 100_000  # names have five digits
 
 
@@ -49,6 +51,7 @@ class RenderOptions:
         seed: of all that is random.
         start: index of the first video.
         workers: renderer processes of one core each; None: as many as there are cores.
+        shard: (k, n): every n-th of these videos from the k-th on; other processes may render the others meanwhile.
         meshes: folders, none for the embedded set; textures and skies likewise.
     """
 
@@ -59,9 +62,16 @@ class RenderOptions:
     seed: int = 0
     start: int = 0
     workers: int | None = None
+    shard: tuple[int, int] | None = None
     meshes: tuple[Path, ...] = ()
     textures: Path | None = None
     skies: Path | None = None
+
+    @property
+    def indices(self) -> list[int]:
+        """Of the videos to render."""
+        k, n = self.shard or (1, 1)
+        return list(range(self.start, self.start + self.videos))[k - 1 :: n]
 
     def __post_init__(self) -> None:
         checks = (
@@ -72,6 +82,7 @@ class RenderOptions:
             (1 <= self.samples <= 65536, "--samples must be in 1..65536"),
             (0 <= self.seed < 2**63, "--seed must not be negative"),
             (self.workers is None or self.workers >= 1, "--workers must be at least 1"),
+            (self.shard is None or 1 <= self.shard[0] <= self.shard[1], "--shard must be K/N with 1 <= K <= N"),
         )
         for fine, message in checks:
             if not fine:
@@ -125,20 +136,56 @@ def render_bl30k(
     renderer = None if scenes_only else find_renderer(blender, environment)
     for folder in ("scenes", "records", "logs", "work"):
         make_folder(out / folder)
-    lock = WriterLock(out)
-    lock.acquire()
-    try:
+    with ExitStack() as alone:
+        alone.enter_context(_writer(out, options))
         assets = find_assets(options.meshes, options.textures, options.skies, out / "work", options.seed)
         _check_options(out / "render.json", _signature(options, assets))
-        scenes = [_scene(out, index, options, assets) for index in range(options.start, options.start + options.videos)]
-        if renderer is None:
+        scenes = [_scene(out, index, options, assets) for index in options.indices]
+        if renderer is None or not scenes:
             return RenderReport(str(out), 0, 0, 0, seconds=time.monotonic() - began)
+        if options.shard is not None:
+            alone.close()  # from here on each video has a lock of its own
         run = Run(out, options.samples, assets, renderer, progress or _ignore, warn or _ignore)
-        rendered = run.render(scenes, *_division(options))
+        rendered = run.render(scenes, *_division(options, len(scenes)))
         seconds = time.monotonic() - began
         return RenderReport(str(out), rendered, len(scenes) - rendered, run.frames, run.replaced, seconds)
+
+
+@contextmanager
+def _writer(out: Path, options: RenderOptions) -> Iterator[None]:
+    """Keeps others out of the folder; a shard waits a while for its turn."""
+    lock, until = WriterLock(out), time.monotonic() + (PATIENCE if options.shard is not None else 0)
+    while True:
+        try:
+            lock.acquire()
+            break
+        except SessionLockedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+    try:
+        yield
     finally:
         lock.release()
+
+
+def render_video(
+    out: str, options: dict[str, Any], index: int, blender: str | None, environment: str | None
+) -> dict[str, Any]:
+    """Task of an executor: one video, by one renderer with all cores of this process.
+
+    Args:
+        options: fields of `RenderOptions` as JSON; index: of the video.
+    """
+    folders = {key: options[key] and Path(options[key]) for key in ("textures", "skies")}
+    meshes = tuple(Path(path) for path in options["meshes"])
+    one = {"videos": 1, "start": index, "shard": (1, 1), "meshes": meshes, "size": tuple(options["size"])}
+    warnings: list[str] = []
+    report = render_bl30k(
+        Path(out), RenderOptions(**{**options, **one, **folders}), blender=blender and Path(blender) or None,
+        environment=environment and Path(environment) or None, warn=warnings.append,
+    )  # fmt: skip
+    return {**report.to_json(), "warnings": warnings[:100]}
 
 
 def cores() -> int:
@@ -148,11 +195,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _division(options: RenderOptions) -> tuple[int, int]:
+def _division(options: RenderOptions, videos: int) -> tuple[int, int]:
     """(processes, threads in each). A count asked for is one of cores; else no core idles for want of videos."""
     if options.workers is not None:
         return options.workers, 1
-    workers = min(cores(), options.videos)
+    workers = min(cores(), videos)
     return workers, cores() // workers
 
 
@@ -186,7 +233,7 @@ def _check_options(path: Path, signature: Mapping[str, Any]) -> None:
         with atomic_file(path) as file:
             file.write((json.dumps(signature, indent=1) + "\n").encode())
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RenderError(f"{path}: cannot be read ({error})", hint="choose another --out") from error
     for key, value in signature.items():
         if not isinstance(before, dict) or before.get(key) != value:

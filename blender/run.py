@@ -16,13 +16,16 @@ from blender.assets import BUILTIN, Assets
 from blender.environment import Renderer
 from blender.process import STALL, DiedLoadingError, run_job
 from blender.scene import Scene
+from stores.durable import sync_folder
 from stores.errors import RenderError
 from stores.files import atomic_file, make_folder
+from stores.item_locks import item_lock, record_lock
 from stores.mask_colours import davis_palette
 
 DEATHS = 4  # files that may kill the renderer, per video
 FAILURES = 3  # videos that may fail one after the other before the run is given up
 USUAL = 64 * 768 * 512  # samples of a frame for which `STALL` is ample
+LOCKS = "work/locks"
 FOLDERS = {"images": ("JPEGImages", ".jpg"), "masks": ("Annotations", ".png")}
 
 
@@ -122,7 +125,7 @@ class Run:
         path = self._out / "records" / f"{video}.json"
         try:
             record = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None  # not done; rendering it again finds its frames
         return record if isinstance(record, dict) and record.get("id") == video else None
 
@@ -130,6 +133,11 @@ class Run:
         """Render one video in this thread; leaves it as it is when the run is stopped."""
         if self._stop.is_set():
             return
+        with item_lock(self._out / LOCKS / f"{scene.id}.lock", f"video {self._out.name}/{scene.id}"):
+            if self._record(scene.id) is None:  # else another process has rendered it meanwhile
+                self._render_video(scene, threads)
+
+    def _render_video(self, scene: Scene, threads: int) -> None:
         began, notes = time.monotonic(), _Notes()
         stall = STALL * max(1.0, self._samples * scene.size[0] * scene.size[1] / USUAL)
         work, log = self._out / "work" / scene.id, self._out / "logs" / f"{scene.id}.log"
@@ -168,6 +176,7 @@ class Run:
                 if not path.is_file():
                     raise RenderError(f"{path}: the renderer did not write it")
             make_folder(self._out / name)
+            sync_folder(folders[kind])
             folders[kind].rename(self._out / name / scene.id)
 
     def _write_job(
@@ -248,10 +257,11 @@ class Run:
 
     def _write_manifest(self) -> None:
         """Put all records together, those of other runs included."""
-        lines = []
-        for path in sorted((self._out / "records").glob("*.json")):
-            record = self._record(path.stem)
-            if record is not None:
-                lines.append(json.dumps(record) + "\n")
-        with atomic_file(self._out / "manifest.jsonl") as file:
-            file.write("".join(lines).encode())
+        with record_lock(self._out / LOCKS / "manifest.lock"):
+            lines = []
+            for path in sorted((self._out / "records").glob("*.json")):
+                record = self._record(path.stem)
+                if record is not None:
+                    lines.append(json.dumps(record) + "\n")
+            with atomic_file(self._out / "manifest.jsonl") as file:
+                file.write("".join(lines).encode())

@@ -19,11 +19,13 @@ import typer
 
 from mivos_cli import (
     __version__,
+    batch,
     bench,
     bench_compare,
     bench_confidence,
     bench_davis,
     bench_gui,
+    bench_long,
     correspond,
     data,
     evaluate,
@@ -31,10 +33,11 @@ from mivos_cli import (
     models,
     render,
     session,
+    session_tools,
     synth,
     train,
 )
-from stores.errors import MivosError
+from stores.errors import MivosError, one_line
 
 INTERRUPTED = 128 + signal.SIGINT
 BROKEN_PIPE = 128 + 13  # SIGPIPE by number: Windows has no such signal, but readers that leave, too
@@ -50,6 +53,7 @@ app = typer.Typer(
 bench_app = typer.Typer(help="Measure quality and speed.", no_args_is_help=True)
 eval_app = typer.Typer(help="Semi-supervised benchmarks: follow given masks, score, pack.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sets for training.", no_args_is_help=True)
+session_app = typer.Typer(help="Check, repair and compact a session.", no_args_is_help=True)
 models_app = typer.Typer(help="Checkpoints of the authors: download, verify, import.", no_args_is_help=True)
 
 
@@ -124,7 +128,7 @@ def _interrupted() -> int:
 
 def _say(label: str, message: object) -> None:
     """One line on stderr, whatever line breaks a library put into its message."""
-    typer.echo(f"{label}: {' '.join(str(message).split())}", err=True)
+    typer.echo(f"{label}: {one_line(message)}", err=True)
 
 
 def _version(wanted: bool) -> None:
@@ -145,6 +149,7 @@ def _root(
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Segment": {
         "segment": session.segment,
+        "batch": batch.batch,
         "gui": gui_command.gui,
         "info": session.info,
         "undo": session.undo,
@@ -168,6 +173,7 @@ BENCHMARKS: dict[str, Callable[..., None]] = {
     "clicks": bench.clicks,
     "speed": bench.speed,
     "inference": bench.inference,
+    "long": bench_long.long,
     "confidence": bench_confidence.confidence,
     "gui": bench_gui.gui,
     "growth": bench_compare.growth,
@@ -186,6 +192,8 @@ _fill(bench_app, BENCHMARKS)
 _fill(eval_app, evaluate.COMMANDS)
 _fill(data_app, data.COMMANDS)
 _fill(models_app, models.COMMANDS)
+_fill(session_app, session_tools.COMMANDS)
+app.add_typer(session_app, name="session", rich_help_panel="Segment")
 app.add_typer(bench_app, name="bench", rich_help_panel="Measure and train")
 app.add_typer(eval_app, name="eval", rich_help_panel="Measure and train")
 app.add_typer(data_app, name="data", rich_help_panel="Measure and train")

@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mivos_cli.options import Checkpoint, Device, Engine, Force, Model, Out, Precision, Sequences, choose
+from mivos_cli.execution_options import (
+    Cluster,
+    ExecutorName,
+    Retries,
+    Shard,
+    Workers,
+    end_of_share,
+    execution,
+)
+from mivos_cli.options import Checkpoint, Device, Engine, Force, MemoryBudget, Model, Out, Precision, Sequences, choose
 from mivos_cli.output import Json, Output, Verbose, path_lines, row_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from pipelines.evaluation.eval_report import EvalReport
-    from pipelines.evaluation.semi_supervised import EvalProtocol
+    from pipelines.evaluation.eval_sequences import DavisProtocol, YouTubeProtocol
+    from pipelines.execution.executors import Setup
 
 Root = Annotated[
     Path,
@@ -90,15 +100,23 @@ def davis16(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
+    memory_budget: MemoryBudget = None,
     archive: Archive = None,
     worst: Worst = 8,
     force: Force = False,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    retries: Retries = 1,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """DAVIS 2016: one object, all of the first mask. Run again after a break: finished sequences are kept."""
     _davis("2016", root, split, output, sequence, _changes(mem_every, top_k, include_last, kernel),
-           choose(model, checkpoint, device, engine, precision), archive, worst, force, json, verbose)  # fmt: skip
+           choose(model, checkpoint, device, engine, precision, memory_budget=memory_budget),
+           archive, worst, force, json, verbose,
+           execution(workers, executor, cluster, shard, retries))  # fmt: skip
 
 
 def davis17(
@@ -115,9 +133,15 @@ def davis17(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
+    memory_budget: MemoryBudget = None,
     archive: Archive = None,
     worst: Worst = 8,
     force: Force = False,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    retries: Retries = 1,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -126,7 +150,9 @@ def davis17(
     The split test-dev has no ground truth: it ends in submission.zip for the server.
     """
     _davis("2017", root, split, output, sequence, _changes(mem_every, top_k, include_last, kernel),
-           choose(model, checkpoint, device, engine, precision), archive, worst, force, json, verbose)  # fmt: skip
+           choose(model, checkpoint, device, engine, precision, memory_budget=memory_budget),
+           archive, worst, force, json, verbose,
+           execution(workers, executor, cluster, shard, retries))  # fmt: skip
 
 
 def youtube(
@@ -148,9 +174,15 @@ def youtube(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
+    memory_budget: MemoryBudget = None,
     archive: Archive = None,
     worst: Worst = 8,
     force: Force = False,
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    retries: Retries = 1,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -162,8 +194,9 @@ def youtube(
 
     protocol = YouTubeProtocol(root, split, size, output_all)
     rules = _changes(mem_every, top_k, include_last, kernel)
-    choice = choose(model, checkpoint, device, engine, precision)
-    _evaluate(protocol, output, sequence, rules, choice, archive, worst, force, json, verbose)
+    choice = choose(model, checkpoint, device, engine, precision, memory_budget=memory_budget)
+    setup = execution(workers, executor, cluster, shard, retries)
+    _evaluate(protocol, output, sequence, rules, choice, archive, worst, force, json, verbose, setup)
 
 
 def folder(
@@ -231,12 +264,22 @@ def _davis(year: Literal["2016", "2017"], root: Path, split: str, *rest: Any) ->
 
 
 def _evaluate(
-    protocol: EvalProtocol, output: Path, sequences: list[str] | None, rules: dict[str, Any], model: Any,
-    archive: bool | None, worst: int, force: bool, json: bool, verbose: bool,
+    protocol: DavisProtocol | YouTubeProtocol, output: Path, sequences: list[str] | None, rules: dict[str, Any],
+    model: Any, archive: bool | None, worst: int, force: bool, json: bool, verbose: bool, setup: Setup,
 ) -> None:  # fmt: skip
     out = Output(json=json, verbose=verbose)
     with out.progress() as progress:
         from pipelines.evaluation.semi_supervised import evaluate
+
+        if not setup.plain:
+            from pipelines.evaluation.eval_tasks import follow_sequences
+
+            share = follow_sequences(
+                protocol, output, setup, model=model, rules=rules, sequences=sequences, force=force, progress=progress
+            )
+            if not share.whole:
+                end_of_share(out, share, "sequences")
+            force = False  # that was before the first sequence
 
         report = evaluate(
             protocol,

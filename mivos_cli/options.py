@@ -21,6 +21,10 @@ class OutputFormat(StrEnum):
     WEBM = "webm"
     PRORES = "prores"
     COCO = "coco"
+    YOUTUBE_VIS = "youtube-vis"
+    CVAT = "cvat"
+    LABEL_STUDIO = "label-studio"
+    OME_ZARR = "ome-zarr"
 
 
 DEFAULT_FORMATS = [OutputFormat.PNG, OutputFormat.OVERLAY]
@@ -55,6 +59,17 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         help="Of the networks: bfloat16 for CPUs that have it and GPUs, float16 for GPUs.",
+        rich_help_panel="Model",
+    ),
+]
+MemoryBudget = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-budget",
+        metavar="FRAMES|MB",
+        help="Bound what propagation remembers, in frames (12) or bytes (500MB, 2GB): marked frames stay, recent ones "
+        "in full, older ones as a digest.",
+        show_default="the model's own rule",
         rich_help_panel="Model",
     ),
 ]
@@ -96,8 +111,19 @@ Masks = Annotated[
     Path | None,
     typer.Option(
         "--masks",
-        help="Palette PNG of the first frame, or a folder of PNGs named after their frames.",
+        help="Palette PNG of the first frame, a folder of PNGs named after their frames, or masks of another tool: "
+        "COCO, YouTube-VIS, CVAT XML, Label Studio JSON, OME-Zarr labels.",
         show_default=False,
+        rich_help_panel="Objects",
+    ),
+]
+ImportFrames = Annotated[
+    str,
+    typer.Option(
+        "--import-frames",
+        metavar="all|keyframes|N",
+        help="Frames to take from masks of another tool, each one a round: all, those a person annotated, or at most N "
+        "of these, spread evenly, with the first frame of each object.",
         rich_help_panel="Objects",
     ),
 ]
@@ -118,6 +144,14 @@ Size = Annotated[
         rich_help_panel="Video",
     ),
 ]
+KeepFrames = Annotated[
+    Literal["exact", "jpeg"],
+    typer.Option(
+        "--frames",
+        help="How a new session keeps the frames: exact, or as JPEG, which takes about a seventh of the space.",
+        rich_help_panel="Video",
+    ),
+]
 Out = Annotated[
     Path,
     typer.Option("--output", "-o", help="Folder for the results.", show_default=False, rich_help_panel="Output"),
@@ -127,7 +161,8 @@ Format = Annotated[
     typer.Option(
         "--format",
         help="What to write; repeat for several. png: palette masks, overlay: tinted video, "
-        "binary: a mask per object, webm, prores: video with alpha, coco: COCO RLE.",
+        "binary: a mask per object, webm, prores: video with alpha; coco, youtube-vis, cvat, label-studio, ome-zarr: "
+        "for these tools.",
         rich_help_panel="Output",
     ),
 ]
@@ -138,12 +173,15 @@ Force = Annotated[
 
 def choose(
     model: str, checkpoint: list[Path] | None, device: str, engine: str, precision: str = "float32",
-    fusion: Literal["full", "no-difference", "off"] = "full",
+    fusion: Literal["full", "no-difference", "off"] = "full", memory_budget: str | None = None,
 ) -> ModelChoice:  # fmt: skip
     """The Python API's form of the model options."""
     from pipelines.engine import ModelChoice
+    from pipelines.networks.reading import MemoryBudget
 
-    return ModelChoice(model, None if device == "auto" else device, engine, precision, tuple(checkpoint or ()), fusion)
+    memory = None if memory_budget is None else MemoryBudget.parse(memory_budget)
+    place = None if device == "auto" else device
+    return ModelChoice(model, place, engine, precision, tuple(checkpoint or ()), fusion, memory)
 
 
 def unique_formats(formats: list[OutputFormat]) -> tuple[str, ...]:

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mivos_cli.execution_options import PARTLY_DONE, Cluster, ExecutorName, Retries, Shard, execution
 from mivos_cli.output import Json, Output, Verbose, path_lines
 from stores.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from blender.render import RenderOptions
+    from pipelines.execution.executors import Setup
 
 LINE_INTERVAL = 30.0  # seconds between two lines of progress where no bar can be drawn
 Panel = "Renderer"
@@ -81,6 +85,10 @@ def render_bl30k(
             rich_help_panel=Panel,
         ),
     ] = None,
+    executor: ExecutorName = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    retries: Retries = 1,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -95,6 +103,8 @@ def render_bl30k(
     from blender.render import RenderOptions
     from blender.render import render_bl30k as run
 
+    setup = execution(workers, executor, cluster, shard, retries)
+    distributed = executor is not None or cluster is not None
     options = RenderOptions(
         videos=videos,
         frames=frames,
@@ -102,11 +112,15 @@ def render_bl30k(
         samples=samples,
         seed=seed,
         start=start,
-        workers=workers,
+        workers=None if distributed else workers,
+        shard=setup.shard,
         meshes=tuple(meshes or ()),
         textures=textures,
         skies=skies,
     )
+    if distributed and not scenes_only:
+        _render_with(setup, out, output, options, blender, environment)
+        return
     with _progress(out) as progress:
         report = run(
             output,
@@ -120,13 +134,58 @@ def render_bl30k(
 
     def human(console: Console) -> None:
         done = f"{report.rendered} rendered, {report.already_done} were there" if not scenes_only else "scenes only"
-        names = {f"{videos} videos": str(output / ("scenes" if scenes_only else ""))}
+        names = {f"{len(options.indices)} videos": str(output / ("scenes" if scenes_only else ""))}
         if not scenes_only:
             names["manifest"] = str(output / "manifest.jsonl")
         path_lines(console, names)
         console.print(f"{done}, {len(report.replaced)} files replaced, {report.seconds:.0f} s")
 
     out.result(report.to_json(), human)
+
+
+def _render_with(
+    setup: Setup, out: Output, folder: Path, options: RenderOptions, blender: Path | None, environment: Path | None
+) -> None:
+    """One task of an executor for each video that has no record yet."""
+    from dataclasses import asdict
+
+    from pipelines.execution.execute import execute
+    from pipelines.execution.tasks import Outcome, Task
+    from pipelines.rounds import Progress
+
+    def text(path: Path | None) -> str | None:
+        return None if path is None else str(path.absolute())
+
+    folders = {"textures": text(options.textures), "skies": text(options.skies)}
+    meshes = [text(path) for path in options.meshes]
+    cores = 1 if setup.cluster in (None, "local") else None  # the workers share this machine
+    given = {**asdict(options), **folders, "meshes": meshes, "workers": cores, "shard": None}
+    common = {"out": text(folder), "options": given, "blender": text(blender), "environment": text(environment)}
+    tasks = [
+        Task(f"{index:05d}", "render", "blender.render:render_video", {**common, "index": index})
+        for index in options.indices
+    ]
+    with out.progress() as progress:
+
+        def told(outcome: Outcome, done: int, total: int) -> None:
+            for line in (outcome.result or {}).get("warnings", ()):
+                out.stderr.print(f"warning: {line}", soft_wrap=True)
+            progress(Progress("videos", done, total))
+
+        outcomes = execute(tasks, setup.open(), retries=setup.retries, told=told)
+    failed = [outcome for outcome in outcomes if outcome.state != "done"]
+    rendered = sum(outcome.result["rendered"] for outcome in outcomes if outcome.state == "done")
+
+    def human(console: Console) -> None:
+        path_lines(console, {f"{len(tasks) - len(failed)} videos": str(folder)})
+        console.print(f"{rendered} rendered now")
+        for outcome in failed:
+            console.print(f"failed: {outcome.id}: {outcome.error}", soft_wrap=True)
+
+    problems = [{"name": outcome.id, "error": outcome.error, "hint": outcome.hint} for outcome in failed]
+    out.result({"out": str(folder), "rendered": rendered, "videos": len(tasks), "failed": problems}, human)
+    if failed:
+        raise typer.Exit(PARTLY_DONE)
 
 
 def parse_size(text: str) -> tuple[int, int]:

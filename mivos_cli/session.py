@@ -20,7 +20,10 @@ from mivos_cli.options import (
     Force,
     Format,
     Fusion,
+    ImportFrames,
+    KeepFrames,
     Masks,
+    MemoryBudget,
     Model,
     Out,
     Precision,
@@ -47,8 +50,11 @@ def segment(
     scribbles: Scribbles = None,
     masks: Masks = None,
     snap: Snap = False,
+    import_frames: ImportFrames = "10",
     size: Size = 480,
+    frames: KeepFrames = "exact",
     fusion: Fusion = "full",
+    memory_budget: MemoryBudget = None,
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -79,9 +85,11 @@ def segment(
             scribbles=scribbles,
             masks=masks,
             snap=snap,
+            import_frames=import_frames,
             session=session,
             size=size or None,
-            model=choose(model, checkpoint, device, engine, precision, fusion),
+            frames=frames,
+            model=choose(model, checkpoint, device, engine, precision, fusion, memory_budget),
             formats=unique_formats(formats),
             force=force,
             progress=progress,
@@ -108,6 +116,7 @@ def decode(
             rich_help_panel="Video",
         ),
     ] = None,
+    frames: KeepFrames = "exact",
     model: Model = "nano",
     json: Json = False,
     verbose: Verbose = False,
@@ -118,7 +127,9 @@ def decode(
         from pipelines import flow
 
         bits = int(prob_bits) if prob_bits else None
-        return flow.decode(source, session, size=size or None, prob_bits=bits, model=model, progress=progress)
+        return flow.decode(
+            source, session, size=size or None, prob_bits=bits, frames=frames, model=model, progress=progress
+        )
 
     _run_stage(work, json=json, verbose=verbose)
 
@@ -128,6 +139,7 @@ def interact(
     scribbles: Scribbles = None,
     masks: Masks = None,
     snap: Snap = False,
+    import_frames: ImportFrames = "10",
     fusion: Fusion = "full",
     model: Model = "nano",
     checkpoint: Checkpoint = None,
@@ -148,6 +160,7 @@ def interact(
             scribbles=scribbles,
             masks=masks,
             snap=snap,
+            import_frames=import_frames,
             model=choose(model, checkpoint, device, engine, precision, fusion),
             progress=progress,
         )
@@ -158,6 +171,7 @@ def interact(
 def propagate(
     session: SessionPath,
     fusion: Fusion = "full",
+    memory_budget: MemoryBudget = None,
     model: Model = "nano",
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -172,7 +186,9 @@ def propagate(
         from pipelines import flow
 
         return flow.propagate(
-            session, model=choose(model, checkpoint, device, engine, precision, fusion), progress=progress
+            session,
+            model=choose(model, checkpoint, device, engine, precision, fusion, memory_budget),
+            progress=progress,
         )
 
     _run_stage(work, json=json, verbose=verbose)
@@ -248,7 +264,7 @@ def _exactly_one(scribbles: Path | None, masks: Path | None) -> None:
         problem = "neither was given" if scribbles is None else "both were given"
         raise UsageError(
             f"exactly one of --scribbles and --masks is needed, {problem}",
-            hint="--scribbles FILE.json draws the objects, --masks PNG|FOLDER gives them finished",
+            hint="--scribbles FILE.json draws the objects, --masks FILE|FOLDER gives them finished",
         )
 
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from mivos_cli.execution_options import PARTLY_DONE, Cluster, ExecutorName, Retries, Shard, Workers, execution
 from mivos_cli.options import Checkpoint, Device, Engine, Model, Precision, choose
 from mivos_cli.output import Json, Output, Verbose, path_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-PARTLY_DONE = 3
+
+class Settings(TypedDict):
+    """Options that decide what is written."""
+
+    separation: int
+    reach: int | None
+    mem_every: int | None
+    size: int | None
 
 
 def gen_fusion(
@@ -57,6 +65,11 @@ def gen_fusion(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
+    workers: Workers = None,
+    executor: ExecutorName = None,
+    cluster: Cluster = None,
+    shard: Shard = None,
+    retries: Retries = 1,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -64,6 +77,7 @@ def gen_fusion(
 
     Run again to continue. A video that cannot be read is skipped and named at the end; the exit code is 3 then.
     """
+    setup = execution(workers, executor, cluster, shard, retries)
     out = Output(json=json, verbose=verbose)
     with out.progress() as progress:
         from pipelines.engine import networks
@@ -71,16 +85,21 @@ def gen_fusion(
         from pipelines.synthesis.fusion_data import generate_fusion
         from pipelines.synthesis.fusion_videos import find_fusion_videos
 
-        report = generate_fusion(
-            find_fusion_videos(data, split=split, videos=videos or None, start=start, end=end),
-            output,
-            networks(choose(model, checkpoint, device, engine, precision)),
-            separation=separation,
-            reach=reach,
-            mem_every=mem_freq,
-            size=size or None,
-            progress=lambda done, total: progress(Progress("gen-fusion", done, total)),
-        )
+        found = find_fusion_videos(data, split=split, videos=videos or None, start=start, end=end)
+        choice = choose(model, checkpoint, device, engine, precision)
+        settings: Settings = {"separation": separation, "reach": reach, "mem_every": mem_freq, "size": size or None}
+        if setup.plain:
+            report = generate_fusion(
+                found,
+                output,
+                networks(choice),
+                **settings,
+                progress=lambda done, total: progress(Progress("gen-fusion", done, total)),
+            )
+        else:
+            from pipelines.synthesis.fusion_tasks import generate_fusion_with
+
+            report = generate_fusion_with(setup, found, output, choice, **settings, progress=progress)
 
     def human(console: Console) -> None:
         already = f", {report.existing} were there" if report.existing else ""

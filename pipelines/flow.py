@@ -11,21 +11,29 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from pipelines.editing.overview import colour_of
 from pipelines.engine import ModelChoice, Networks, networks
 from pipelines.networks.registry import model_spec
-from pipelines.requests import Request, mask_requests, scribble_requests
+from pipelines.requests import Request, annotation_requests, choose_frames, mask_requests, scribble_requests
 from pipelines.rounds import INTERACTED, PROPAGATED, Progress, Report, Round, RoundState
 from pipelines.stages import encode as encode_stage
 from pipelines.stages.follow import follow
 from pipelines.stages.interact import interact_strokes
 from pipelines.stages.tensors import Padding
-from stores.errors import StoreError, UsageError
+from stores.errors import MaskError, StoreError, UsageError
+from stores.exchange import Timeline, is_annotations, read_annotations
+from stores.exchange.names import keep_names
+from stores.exchange.selection import DEFAULT, check_rule
+from stores.files import open_regular
+from stores.pictures import EXACT
+from stores.png import DECODER_ERRORS
 from stores.scribbles import Stroke, read_scribbles
 from stores.session import Session
 from stores.video import probe, read_frames, working_size
@@ -40,6 +48,7 @@ __all__ = [
     "fuse",
     "interact",
     "propagate",
+    "run_rounds",
     "segment",
 ]
 
@@ -72,35 +81,37 @@ class SegmentReport:
 
 
 def decode(
-    source: Path, session: Path, *, size: int | None = 480, prob_bits: int | None = None, model: Model = "nano",
-    progress: Report | None = None,
+    source: Path, session: Path, *, size: int | None = 480, prob_bits: int | None = None, frames: str = EXACT,
+    model: Model = "nano", progress: Report | None = None,
 ) -> StageReport:  # fmt: skip
     """Reads a video or image folder into a session, or goes on with an interrupted decode.
 
     Args:
         size: shorter side of the working size in pixels, never enlarged; None keeps the source's.
         prob_bits: 8 or 16 bits for each stored probability; None: what `model` needs.
+        frames: how a new session keeps them, "exact" or "jpeg" (several times smaller), see `stores.pictures`.
 
     Raises:
         VideoError: the source cannot be used. UsageError: the session is of another source or size.
     """
     started = time.monotonic()
     store = Session.open(session, write=True) if Session.exists(session) else None
-    store = store or create_session(source, session, size=size, prob_bits=prob_bits, model=model)
+    store = store or create_session(source, session, size=size, prob_bits=prob_bits, frames=frames, model=model)
     with store:
         skipped = decode_into(store, source, size=size, progress=progress)
         return StageReport("decode", store.num_frames, time.monotonic() - started, skipped)
 
 
 def create_session(
-    source: Path, session: Path, *, size: int | None = 480, prob_bits: int | None = None, model: Model = "nano"
-) -> Session:
+    source: Path, session: Path, *, size: int | None = 480, prob_bits: int | None = None, frames: str = EXACT,
+    model: Model = "nano",
+) -> Session:  # fmt: skip
     """A new session for a source, without frames yet, open for writing; see `decode`."""
     info = probe(source)
     height, width = working_size(info.height, info.width, size)
     bits = prob_bits or model_spec(ModelChoice.of(model).name).prob_bits
     border = Padding.of(height, width).sides  # what networks say about it enters later frames
-    return Session.create(session, info, height=height, width=width, prob_bits=bits, border=border)
+    return Session.create(session, info, height=height, width=width, prob_bits=bits, border=border, frames=frames)
 
 
 def decode_into(store: Session, source: Path, *, size: int | None, progress: Report | None = None) -> bool:
@@ -130,12 +141,15 @@ def decode_into(store: Session, source: Path, *, size: int | None, progress: Rep
 
 def interact(
     session: Path, *, scribbles: Path | None = None, masks: Path | None = None, snap: bool = False,
-    model: Model = "nano", progress: Report | None = None,
+    import_frames: str = DEFAULT, model: Model = "nano", progress: Report | None = None,
 ) -> StageReport:  # fmt: skip
-    """Turns the next interaction of a scribble file or mask folder into a mask and begins its round.
+    """Turns the next interaction of a scribble file, mask folder or annotation file into a mask and begins its round.
 
     An interaction that the session already has is skipped, so the same command again takes the next one. Finish the
     round with `propagate` and `fuse`.
+
+    Args:
+        import_frames: which frames of an annotation file are interactions: "all", "keyframes" or at most a number.
 
     Raises:
         UsageError: neither or both inputs, or an unfinished round of another interaction is being propagated.
@@ -144,7 +158,7 @@ def interact(
     started = time.monotonic()
     with Session.open(session, write=True) as store:
         work = Round(store, networks(model), report=progress)
-        for request in _requests(store, scribbles, masks, snap):
+        for request in _requests(store, scribbles, masks, snap, import_frames)():
             if request.digest in _done(store):
                 continue
             begun = store.unfinished()
@@ -159,6 +173,7 @@ def interact(
                     )
                 store.rollback()
             work.interact(request)
+            keep_names(session, request.names, colour_of)
             return StageReport("interact", 1, time.monotonic() - started)
     return StageReport("interact", 0, time.monotonic() - started, skipped=True)
 
@@ -218,33 +233,55 @@ def encode(
 
 def segment(
     source: Path, out: Path, *, scribbles: Path | None = None, masks: Path | None = None, snap: bool = False,
-    session: Path | None = None, size: int | None = 480, model: Model = "nano",
-    formats: Sequence[str] = ("png", "overlay"), force: bool = False, progress: Report | None = None,
+    import_frames: str = DEFAULT, session: Path | None = None, size: int | None = 480, frames: str = EXACT,
+    model: Model = "nano", formats: Sequence[str] = ("png", "overlay"), force: bool = False,
+    progress: Report | None = None,
 ) -> SegmentReport:  # fmt: skip
     """Segments a video from scribbles or masks: every stage, one pass per interaction, frames never all in memory.
 
     Run again after a break it continues; run with further interactions it adds rounds. See the stages for errors.
     """
     encode_stage.check_outputs(out, formats, force=force)
-    nets = networks(model)
-    if (scribbles is None) == (masks is None):
-        raise UsageError("give either scribbles or masks", hint="--scribbles FILE.json, or --masks FILE.png|FOLDER")
-    # broken files and missing weights are reported before any work
+    check_rule(import_frames)
+    _check_inputs(networks(model), scribbles, masks)  # broken files and missing weights are reported before any work
     path = session or out / "session"
+    stages = [decode(source, path, size=size, frames=frames, model=model, progress=progress)]
+    stages += run_rounds(
+        path, scribbles=scribbles, masks=masks, snap=snap, import_frames=import_frames, model=model, progress=progress
+    )
+    with Session.open(path) as store:
+        length, objects, rounds = store.num_frames, store.num_objects, len(store.rounds)
+    report, outputs = encode(path, out, formats=formats, force=force, progress=progress)
+    return SegmentReport(str(path), outputs, length, objects, rounds, (*stages, report))
+
+
+def run_rounds(
+    session: Path, *, scribbles: Path | None = None, masks: Path | None = None, snap: bool = False,
+    import_frames: str = DEFAULT, model: Model = "nano", progress: Report | None = None,
+) -> list[StageReport]:  # fmt: skip
+    """Every interaction that a decoded session lacks: `segment` without reading the video and writing the results.
+
+    Raises:
+        ScribbleError, MaskError: an input cannot be used; nothing was done. ModelError: weights are missing.
+    """
+    nets = networks(model)
+    _check_inputs(nets, scribbles, masks)
+    with Session.open(session, write=True) as store:
+        requests = _requests(store, scribbles, masks, snap, import_frames)
+        for _ in requests():  # all must be readable before the first is done
+            pass
+        return _rounds(store, requests(), nets, progress)
+
+
+def _check_inputs(nets: Networks, scribbles: Path | None, masks: Path | None) -> None:
+    if (scribbles is None) == (masks is None):
+        raise UsageError("give either scribbles or masks", hint="--scribbles FILE.json, or --masks FILE|FOLDER")
     several = scribbles is not None and len(read_scribbles(scribbles).interactions) > 1
     nets.check(
         "propagation",
         *(("s2m",) if scribbles else ()),
         *(("fusion",) if several and nets.choice.fusion != "off" else ()),
     )
-    stages = [decode(source, path, size=size, model=model, progress=progress)]
-    with Session.open(path, write=True) as store:
-        for _ in _requests(store, scribbles, masks, snap):  # all must be readable before the first is done
-            pass
-        stages += _rounds(store, _requests(store, scribbles, masks, snap), nets, progress)
-        frames, objects, rounds = store.num_frames, store.num_objects, len(store.rounds)
-    report, outputs = encode(path, out, formats=formats, force=force, progress=progress)
-    return SegmentReport(str(path), outputs, frames, objects, rounds, (*stages, report))
 
 
 def _rounds(store: Session, requests: Iterable[Request], nets: Networks, progress: Report | None) -> list[StageReport]:
@@ -269,6 +306,7 @@ def _rounds(store: Session, requests: Iterable[Request], nets: Networks, progres
             state = None
         if state is None:
             state = work.interact(request)
+            keep_names(store.path, request.names, colour_of)
         state = work.propagate(state, chained=True)
         work.commit(state)
         counted["interact"] += 1
@@ -278,26 +316,35 @@ def _rounds(store: Session, requests: Iterable[Request], nets: Networks, progres
     return [StageReport(stage, counted[stage], seconds[stage], skipped) for stage in seconds]
 
 
-def _requests(store: Session, scribbles: Path | None, masks: Path | None, snap: bool) -> Iterator[Request]:
+def _requests(
+    store: Session, scribbles: Path | None, masks: Path | None, snap: bool, import_frames: str
+) -> Callable[[], Iterator[Request]]:
+    """What reads the interactions, in the order of work, from their beginning each time it is called."""
     if (scribbles is None) == (masks is None):
-        raise UsageError("give either scribbles or masks", hint="--scribbles FILE.json, or --masks FILE.png|FOLDER")
+        raise UsageError("give either scribbles or masks", hint="--scribbles FILE.json, or --masks FILE|FOLDER")
+    check_rule(import_frames)
     if not store.decoded:
         raise StoreError(f"session {store.path} is not decoded to the end", hint="run `mivos decode` again")
     if scribbles is not None:
-        return scribble_requests(scribbles, store.num_frames)
+        return partial(scribble_requests, scribbles, store.num_frames)
     assert masks is not None
     names = [store.source.frame_name(i) for i in range(store.num_frames)] if store.source.kind == "folder" else None
-    return mask_requests(masks, store.num_frames, names, _mask_size(masks, store), snap)
+    if not is_annotations(masks):
+        return partial(mask_requests, masks, store.num_frames, names, _mask_size(masks, store), snap)
+    sizes = ((store.source.height, store.source.width), (store.height, store.width))
+    found = read_annotations(masks, Timeline(store.num_frames, names, Path(store.source.path).stem, sizes))
+    frames = choose_frames(found, import_frames)
+    return partial(annotation_requests, found, frames)
 
 
 def _mask_size(path: Path, store: Session) -> tuple[int, int]:
     """Masks come at the source's size, or at the working size if the first one is of that size."""
     first = min(path.glob("*.png"), default=path) if path.is_dir() else path
     try:
-        with Image.open(first) as image:
+        with open_regular(first, MaskError) as file, Image.open(file, formats=("PNG",)) as image:
             if image.size == (store.width, store.height):
                 return store.height, store.width
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
+    except (MaskError, *DECODER_ERRORS, Image.DecompressionBombError):
         pass  # reported properly where the masks are read
     return store.source.height, store.source.width
 

@@ -16,33 +16,29 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.engine import ModelChoice, Networks, networks
+from pipelines.engine import ModelChoice, Networks
 from pipelines.evaluation.davis_processor import DavisProcessor
 from pipelines.evaluation.davis_samples import Samples, run_settings
+from pipelines.evaluation.davis_setup import INTERACTIONS, METRIC, SECONDS_PER_OBJECT, official_options, prepare
 from pipelines.evaluation.plots import plot_interactive
-from pipelines.evaluation.robot import SequenceFacts, find_sequences, load_davisinteractive, tables
+from pipelines.evaluation.robot import SequenceFacts, load_davisinteractive, tables
 from pipelines.flow import Model, decode
 from pipelines.rounds import Progress, Report
 from pipelines.stages.tensors import Padding
 from stores.davis import DavisDataset
-from stores.errors import UsageError
 from stores.files import atomic_file, make_folder
 from stores.masks import write_mask
 from stores.scribbles import Stroke
 from stores.session import Session
 from stores.video import probe, read_frames
 
-METRIC = "J_AND_F"
-INTERACTIONS = 8
-SECONDS_PER_OBJECT = 240
-USER = "mivos"
 log = logging.getLogger("mivos")
 
 
@@ -125,6 +121,7 @@ def evaluate_davis_interactive(
     samples: int | None = None,
     masks: bool = False,
     force: bool = False,
+    played_elsewhere: bool = False,
     progress: Report | None = None,
 ) -> InteractiveReport:
     """Play the robot against a model, and write report.csv, summary.json, run.json, curve.png, curve.svg and samples/.
@@ -136,34 +133,27 @@ def evaluate_davis_interactive(
         samples: play only the first so many scribble files of each sequence.
         masks: keep the last masks as out/masks/<scribble>/<sequence>/<frame>.png.
         force: begin again, without the samples of an earlier run.
+        played_elsewhere: the samples may be of another device and number of threads than this process has.
 
     Raises:
         DatasetError, MaskError, ScribbleError: the data cannot be used. ModelError: the model or a package is missing.
         UsageError: settings make no sense, or differ from those of the samples in `out`.
     """
     package = load_davisinteractive()
-    if subset not in ("train", "val", "trainval"):
-        raise UsageError(f"the robot has no subset {subset!r}", hint="choose train, val or trainval")
-    if not 1 <= interactions <= INTERACTIONS or not 1 <= max_time <= 600:
-        raise UsageError("up to 8 interactions and 600 seconds per object", hint="the benchmark takes 8 and 240")
-    nets = networks(model)
-    nets.check("propagation", "s2m", *(["fusion"] if nets.choice.fusion != "off" else []))
-    dataset = DavisDataset(root, split=subset)
-    found, missing = find_sequences(dataset, sequences)
-    if samples is not None:
-        found = [replace(facts, scribbles=min(facts.scribbles, samples)) for facts in found]
-    kept = Samples.open(out, run_settings(nets, interactions, max_time, METRIC), force=force)
+    nets, dataset, found, missing = prepare(root, subset, sequences, model, interactions, max_time, samples)
+    settings = run_settings(nets, interactions, max_time, METRIC)
+    kept = Samples.open(out, {**settings, **(Samples.place(out) if played_elsewhere else {})}, force=force)
 
-    options = {"davis_root": str(dataset.base), "subset": subset, "max_time": max_time, "user_key": USER}
-    options |= {"max_nb_interactions": interactions, "metric_to_optimize": METRIC}
-    runner = _Runner(package, options, dataset, nets, out if masks else None, progress)
+    options = official_options(dataset, subset, interactions, max_time)
+    runner = Runner(package, options, dataset, nets, out if masks else None, progress)
     resumed, notes, frames = 0, [], []
     for facts in found:
         for index in range(1, facts.scribbles + 1):
             note = kept.finished(facts, index, masks=masks)
             if note is None:
-                note, rows = runner.play(facts, index)
-                kept.write(facts, index, note, rows)
+                with kept.lock(facts, index):
+                    note, rows = runner.play(facts, index)
+                    kept.write(facts, index, note, rows)
             else:
                 resumed += 1
             notes.append(note)
@@ -189,7 +179,7 @@ def evaluate_davis_interactive(
     )  # fmt: skip
 
 
-class _Runner:
+class Runner:
     """Plays samples."""
 
     def __init__(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ import torch
 
 from pipelines.engine import Networks
 from pipelines.evaluation.robot import SEED, SequenceFacts
-from stores.errors import UsageError
+from stores.errors import InputError, UsageError
 from stores.files import atomic_file, make_folder
+from stores.item_locks import item_lock
+from stores.json_files import read_json
 
 log = logging.getLogger("mivos")
 
@@ -45,11 +47,11 @@ class Samples:
     folder: Path
 
     @classmethod
-    def open(cls, out: Path, settings: dict[str, Any], *, force: bool = False) -> Samples:
+    def open(cls, out: Path, settings: dict[str, Any], *, force: bool = False, note: bool = True) -> Samples:
         """Make the folder, or go on with it.
 
         Args:
-            settings: of `run_settings`; force: drop what is there.
+            settings: of `run_settings`; force: drop what is there; note: keep the settings, which whoever plays does.
 
         Raises:
             UsageError: it holds samples of other settings. StorageFullError: nothing can be written there.
@@ -70,8 +72,24 @@ class Samples:
             for path in old:
                 path.unlink()
             shutil.rmtree(out / "masks", ignore_errors=True)
-        _write_json(file, settings)
+            file.unlink(missing_ok=True)
+        if note:
+            _write_json(file, settings)
         return cls(folder)
+
+    @staticmethod
+    def place(out: Path) -> dict[str, Any]:
+        """Where the samples of an output were played, as `run_settings` has it; {} if it is none."""
+        before = _read_json(out / "run.json") or {}
+        return {key: before[key] for key in ("engine", "device", "threads") if key in before}
+
+    def lock(self, facts: SequenceFacts, index: int) -> AbstractContextManager[None]:
+        """The right to play a sample.
+
+        Raises:
+            SessionLockedError: another process plays it.
+        """
+        return item_lock(self._path(facts, index, "lock"), f"{facts.name} {index}")
 
     def finished(self, facts: SequenceFacts, index: int, *, masks: bool) -> dict[str, Any] | None:
         """Notes about a finished sample; None if it must be played, also where `masks` are wanted but were not kept."""
@@ -106,8 +124,8 @@ class Samples:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError):
-        data = json.loads(path.read_bytes())
+    with suppress(InputError):
+        data = read_json(path, InputError)
         return data if isinstance(data, dict) else None
     return None
 

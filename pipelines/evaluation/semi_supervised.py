@@ -28,10 +28,13 @@ from pipelines.evaluation.speed import peak_rss_mb
 from pipelines.flow import Model
 from pipelines.rounds import Progress, Report
 from pipelines.stages.follow import follow
+from stores.durable import sync_folder
 from stores.errors import InputError, OutputExistsError, StorageFullError, UsageError
 from stores.files import atomic_file, make_folder, read_limited
+from stores.item_locks import item_lock, record_lock
 
 RUN_FILE = "run.json"
+LOCKS = "locks"  # a folder of the output
 MAX_RUN_BYTES = 2**26
 
 
@@ -87,18 +90,10 @@ def evaluate(
         UsageError: the output holds a run with other settings. OutputExistsError: it holds a sequence of no run.
         ModelError: weights or the scorer are missing.
     """
-    nets = networks(model)
-    if rules:
-        nets = Networks(nets.choice)  # not the shared ones: their rules stay
-        nets.rules = replace(nets.rules, **rules)
-    nets.check("propagation")
-    names = list(dict.fromkeys(sequences)) if sequences is not None else protocol.sequences()
-    if not names:
-        raise UsageError("nothing to evaluate", hint="name at least one sequence")
-    weights = nets.facts()["weights"].get("propagation")
-    facts = {"model": nets.choice.name, "weights": weights, "precision": nets.choice.precision}
-    settings = {"protocol": protocol.name, **protocol.facts(), **facts, "rules": asdict(nets.rules)}
-    run = _Run(out, protocol.masks, settings, force)
+    nets = ruled_networks(model, rules)
+    names = wanted_sequences(protocol, sequences)
+    settings = run_settings(protocol, nets)
+    run = EvalRun(out, protocol.masks, settings, force)
     rows, scored, unscored = [], {}, []
     for name in names:
         clip = protocol.clip(name)
@@ -107,7 +102,7 @@ def evaluate(
         entry = run.finished(clip)
         resumed = entry is not None
         if entry is None:
-            entry = run.compute(clip, nets, progress)
+            entry = run.obtain(clip, nets, progress)
         scores = None
         if clip.truth:
             folder = run.masks / name
@@ -137,8 +132,36 @@ def evaluate(
     return report.write(out)
 
 
-class _Run:
-    """The output folder: which sequences are finished, with what settings."""
+def ruled_networks(model: Model, rules: Mapping[str, Any] | None) -> Networks:
+    """The networks of a model, with some memory rules changed."""
+    nets = networks(model)
+    if rules:
+        nets = Networks(nets.choice)  # not the shared ones: their rules stay
+        nets.rules = replace(nets.rules, **rules)
+    nets.check("propagation")
+    return nets
+
+
+def wanted_sequences(protocol: EvalProtocol, sequences: Iterable[str] | None) -> list[str]:
+    """Those named, each once, or all of the split."""
+    names = list(dict.fromkeys(sequences)) if sequences is not None else protocol.sequences()
+    if not names:
+        raise UsageError("nothing to evaluate", hint="name at least one sequence")
+    return names
+
+
+def run_settings(protocol: EvalProtocol, nets: Networks) -> dict[str, Any]:
+    """What all sequences of one output have in common."""
+    weights = nets.facts()["weights"].get("propagation")
+    facts = {"model": nets.choice.name, "weights": weights, "precision": nets.choice.precision}
+    rules = asdict(nets.rules)
+    if nets.rules.budget is None:
+        del rules["budget"]  # runs of before there were budgets go on
+    return {"protocol": protocol.name, **protocol.facts(), **facts, "rules": rules}
+
+
+class EvalRun:
+    """The output folder: which sequences are finished, with what settings. Several processes may fill it."""
 
     def __init__(self, out: Path, masks: str, settings: dict[str, Any], force: bool) -> None:
         self.out, self.masks, self.settings = out, out / masks, json.loads(json.dumps(settings))
@@ -163,17 +186,42 @@ class _Run:
         folder, entry = self.masks / clip.name, self.entries.get(clip.name)
         if entry and entry["data"] == digest(clip) and sum(1 for _ in folder.glob("*.png")) == entry["written"]:
             return {key: value for key, value in entry.items() if key != "data"}
+        self._refuse_foreign(clip.name)
+        return None
+
+    def begin(self, names: Iterable[str]) -> None:
+        """Makes the output ours before any sequence is computed, so that other processes may go on with it."""
+        for name in names:
+            self._refuse_foreign(name)
+        if not self._ours:
+            self._write({})
+            self._ours = True
+
+    def reload(self) -> None:
+        """Takes over what other processes have finished."""
+        self.entries = self._read()["sequences"]
+
+    def _refuse_foreign(self, name: str) -> None:
+        folder = self.masks / name
         if folder.exists() and not (self._ours or self.force):
             raise OutputExistsError(
                 f"{folder}: is there, but not from an evaluation", hint="use another --output, or --force to replace it"
             )
-        return None
+
+    def obtain(self, clip: Clip, nets: Networks, progress: Report | None) -> dict[str, Any]:
+        """`finished`, or `compute` while no other process does the same.
+
+        Raises:
+            SessionLockedError: another process is at this sequence.
+        """
+        with item_lock(self.out / LOCKS / f"{clip.name}.lock", f"{self.masks / clip.name}"):
+            if self._ours:
+                self.reload()
+            return self.finished(clip) or self.compute(clip, nets, progress)
 
     def compute(self, clip: Clip, nets: Networks, progress: Report | None) -> dict[str, Any]:
         """Follows one sequence; its folder appears when all its masks are written."""
-        if not self.file.exists() or not self._ours:
-            self._write()  # from now on unfinished folders here are known to be ours
-            self._ours = True
+        self.begin(())  # from now on unfinished folders here are known to be ours
         nets.runner("propagation")  # loading counts for no sequence
         folder, partial = self.masks / clip.name, self.masks / f".{clip.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -194,12 +242,12 @@ class _Run:
         peak = torch.cuda.max_memory_allocated(nets.device) / 2**20 if on_gpu else peak_rss_mb()
         try:
             shutil.rmtree(folder, ignore_errors=True)
+            sync_folder(partial)
             partial.replace(folder)
         except OSError as error:
             raise StorageFullError(f"{folder}: cannot be written: {error.strerror or error}") from error
         entry = {"frames": len(clip.frames), "written": written, "seconds": seconds, "peak_memory_mb": peak}
-        self.entries[clip.name] = {**entry, "data": digest(clip)}
-        self._write()
+        self._write({clip.name: {**entry, "data": digest(clip)}})
         return entry
 
     def _read(self) -> dict[str, Any]:
@@ -212,9 +260,19 @@ class _Run:
             pass
         raise UsageError(f"{self.file}: is no record of an evaluation", hint="use another --output, or --force")
 
-    def _write(self) -> None:
-        with atomic_file(self.file) as file:
-            file.write(json.dumps({"settings": self.settings, "sequences": self.entries}, indent=1).encode())
+    def _write(self, new: dict[str, dict[str, Any]]) -> None:
+        """Adds to the record, which other processes add to, too."""
+        with record_lock(self.out / LOCKS / RUN_FILE):
+            if self.file.exists() and (self._ours or not self.force):
+                known = self._read()
+                if known["settings"] != self.settings:
+                    raise UsageError(
+                        f"{self.out}: was begun anew with other settings meanwhile", hint="use another --output"
+                    )
+                self.entries = known["sequences"]
+            self.entries |= new
+            with atomic_file(self.file) as file:
+                file.write(json.dumps({"settings": self.settings, "sequences": self.entries}, indent=1).encode())
 
 
 def digest(clip: Clip) -> str:

@@ -80,6 +80,7 @@ def generate_fusion(
     reach: int | None = None,
     mem_every: int | None = None,
     size: int | None = None,
+    shared: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FusionReport:
     """Propagates every `separation`-th frame's true masks; references that are already there are skipped.
@@ -90,32 +91,38 @@ def generate_fusion(
         out: folder of this run. reach: frames to go from a reference in both directions, None for the whole video.
         mem_every: frames between permanent memory frames, None for the model's own rule.
         size: shorter side in pixels of frames and maps, never enlarged; None as the data has it.
+        shared: other processes may work on other videos of `out` meanwhile.
         progress: called with the frames propagated so far and all that are to be.
 
     Raises:
         UsageError: `out` was made with other settings. StorageFullError: it cannot be written to.
-        ModelError: the weights are missing.
+        ModelError: the weights are missing. SessionLockedError: another process is at it.
     """
     started = time.monotonic()
     networks.check("propagation")
+    settings = run_settings(networks, videos, separation, reach, mem_every, size)
     networks = SharedKeys(networks, mem_every=mem_every)
-    settings = _settings(networks, videos, separation, reach, size)
     references = existing = empty = maps = 0
     failed: list[Failure] = []
-    with FusionRun.opened(out, settings) as run:
+    with FusionRun.opened(out, settings, shared=shared) as run:
         todo = _todo(run, videos, separation, reach)
         count = _Count(sum(sum(refs.values()) for refs, _ in todo.values()), progress)
         for name, (refs, already) in todo.items():
             existing += already
             end = count.done + sum(refs.values())
             try:
-                video = _Video(videos.clip(name), size) if refs or not already else None
-                for ref, frames in refs.items():
-                    assert video is not None
-                    end_of_reference = count.done + frames
-                    written = _propagate_reference(run, video, ref, networks, reach, count.step)
-                    references, empty, maps = references + bool(written), empty + (not written), maps + written
-                    count.jump(end_of_reference)
+                with run.video(name):
+                    video = _Video(videos.clip(name), size) if refs or not already else None
+                    for ref, frames in refs.items():
+                        assert video is not None
+                        end_of_reference = count.done + frames
+                        if run.has(name, ref):  # another process was faster
+                            existing += 1
+                            count.jump(end_of_reference)
+                            continue
+                        written = _propagate_reference(run, video, ref, networks, reach, count.step)
+                        references, empty, maps = references + bool(written), empty + (not written), maps + written
+                        count.jump(end_of_reference)
             except InputError as error:
                 log.warning("%s is skipped: %s", name, error)
                 failed.append(Failure(name, str(error)))
@@ -125,9 +132,10 @@ def generate_fusion(
     return FusionReport(str(out), len(todo), references, existing, empty, maps, seconds, tuple(failed))
 
 
-def _settings(
-    networks: Networks, videos: FusionVideos, separation: int, reach: int | None, size: int | None
-) -> dict[str, Any]:
+def run_settings(
+    networks: Networks, videos: FusionVideos, separation: int, reach: int | None, mem_every: int | None,
+    size: int | None,
+) -> dict[str, Any]:  # fmt: skip
     """Everything that decides what is written; engines agree up to rounding and are left out."""
     name, rules = networks.choice.name, networks.rules
     return {
@@ -135,7 +143,7 @@ def _settings(
         "model": name,
         "weights": weights_digest(name, "propagation", networks.given.get("propagation")),
         "precision": networks.choice.precision,
-        "memory_every": rules.every,
+        "memory_every": mem_every or rules.every,
         "top_k": rules.top_k,
         "separation": separation,
         "range": reach,

@@ -4,21 +4,28 @@
 
     <out>/run.json                             settings; another run with other settings is refused
     <out>/<video>/<ref>/<object>/<frame>.png   appears with all its files at once
-    <out>/.work/                               what is being written, and the lock; nothing a reader looks at
+    <out>/.work/                               what is being written, and locks; nothing a reader looks at
+
+Each video is written by one process at a time. Whoever makes all of them also keeps others out; several processes may
+share the folder when each says so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from stores.durable import sync_folder
 from stores.errors import OutputExistsError, StorageFullError, UsageError
 from stores.files import atomic_file, make_folder
+from stores.item_locks import item_lock, record_lock
 from stores.locking import WriterLock
 
 SETTINGS, WORK = "run.json", ".work"
@@ -32,8 +39,11 @@ class FusionRun:
 
     @classmethod
     @contextmanager
-    def opened(cls, out: Path, settings: dict[str, Any]) -> Iterator[FusionRun]:
-        """Make the folder or go on with it; what a killed run had not finished is removed.
+    def opened(cls, out: Path, settings: dict[str, Any], *, shared: bool = False) -> Iterator[FusionRun]:
+        """Make the folder or go on with it.
+
+        Args:
+            shared: let other processes write other videos meanwhile.
 
         Raises:
             UsageError: the folder holds a run of other settings. OutputExistsError: it holds something else.
@@ -41,14 +51,19 @@ class FusionRun:
         """
         run = cls(Path(out))
         make_folder(run._work)
+        if shared:
+            with record_lock(run._work / "settings.lock"):
+                run._check(settings)
+            yield run
+            return
         lock = WriterLock(run._work)
         try:
             lock.acquire()
         except OSError as error:
             raise StorageFullError(f"{out}: cannot be written: {error.strerror or error}") from error
         try:
-            run._check(settings)
-            run._clean()
+            with record_lock(run._work / "settings.lock"):
+                run._check(settings)
             yield run
         finally:
             lock.release()
@@ -67,7 +82,7 @@ class FusionRun:
             return
         try:
             before = json.loads(file.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             before = None
         if not isinstance(before, dict):
             raise UsageError(f"{file}: cannot be read", hint="choose another --out, or remove this one")
@@ -78,10 +93,19 @@ class FusionRun:
                     hint="choose another --out, or give the same options again",
                 )
 
-    def _clean(self) -> None:
-        for path in self._work.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+    @contextmanager
+    def video(self, name: str) -> Iterator[None]:
+        """The right to write a video's references; what a killed run had not finished of it is removed.
+
+        Raises:
+            SessionLockedError: another process writes it.
+        """
+        digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
+        with item_lock(self._work / f"{digest}.lock", f"{self.out / name}"):
+            for path in self._work.iterdir():
+                if path.is_dir() and re.fullmatch(re.escape(name) + r"-\d{5,}", path.name):
+                    shutil.rmtree(path, ignore_errors=True)
+            yield
 
     def reference(self, video: str, ref: int) -> Path:
         """Where the maps of a reference frame are, if `has`."""
@@ -103,6 +127,7 @@ class FusionRun:
             folder.mkdir()
             yield folder
             target.parent.mkdir(exist_ok=True)
+            sync_folder(folder)
             os.replace(folder, target)
         except BaseException as error:
             with suppress(OSError):

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from blender.assets import Assets, Shelf
+from blender.render import RenderOptions, render_bl30k
 from blender.scene import SEPARATION, TRIES, Scene, sample_scene
 from blender.scene_file import read_scene, write_scene
 from blender.trajectories import evaluate, minimum_distance
-from stores.errors import RenderError
+from stores.errors import RenderError, UsageError
 
 QUARTERS = np.linspace(0, 1, 5)
 
@@ -150,7 +151,7 @@ def test_written_and_read(tmp_path: Path, scenes: list[Scene]) -> None:
     [
         ("schema", "else", "is not a scene"),
         ("version", 7, "has version 7"),
-        ("frames", 0, "frames is 0, not positive"),
+        ("frames", 0, "frames is 0, not in 1"),
         ("frames", "3", "frames is not int"),
         ("size", [768], "size is not"),
         ("objects", [], "objects: 0 of them"),
@@ -174,5 +175,17 @@ def test_half_a_file_is_no_scene(tmp_path: Path, scenes: list[Scene]) -> None:
     path = tmp_path / "00000.json"
     write_scene(path, scenes[0])
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(RenderError, match="is no JSON"):
+    with pytest.raises(RenderError, match="not JSON"):
         read_scene(path)
+
+
+def test_shards_write_the_scenes_of_one_run(tmp_path: Path) -> None:
+    options = RenderOptions(videos=5, frames=3, size=(64, 48), seed=4, start=2)
+    render_bl30k(tmp_path / "whole", options, scenes_only=True)
+    for k in (2, 1, 3):
+        render_bl30k(tmp_path / "out", replace(options, shard=(k, 3)), scenes_only=True)
+    whole, parts = ({p.name: p.read_bytes() for p in (tmp_path / n / "scenes").iterdir()} for n in ("whole", "out"))
+    assert parts == whole and sorted(parts) == [f"{k:05d}.json" for k in range(2, 7)]
+    assert sorted(i for k in (1, 2, 3) for i in replace(options, shard=(k, 3)).indices) == options.indices
+    with pytest.raises(UsageError, match="--shard"):
+        RenderOptions(shard=(4, 3))

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from mivos_cli.app import app
 from pipelines.engine import ModelChoice
+from pipelines.networks.reading import MemoryBudget
 
 runner = CliRunner()
 
@@ -58,8 +59,10 @@ def test_segment_defaults(fake_flow: ModuleType) -> None:
         "scribbles": Path("s.json"),
         "masks": None,
         "snap": False,
+        "import_frames": "10",
         "session": None,
         "size": 480,
+        "frames": "exact",
         "model": ModelChoice(),
         "formats": ("png", "overlay"),
         "force": False,
@@ -71,7 +74,8 @@ def test_segment_defaults(fake_flow: ModuleType) -> None:
 def test_segment_options(fake_flow: ModuleType) -> None:
     fake_flow.segment = call = Recorder(Whole())  # type: ignore[attr-defined]
     line = "segment v.mp4 --masks m.png -o out --snap --session s --size 0 --model big --device cuda --force"
-    line += " --checkpoint a.pth --checkpoint b.pth --precision bfloat16"
+    line += " --checkpoint a.pth --checkpoint b.pth --precision bfloat16 --import-frames keyframes"
+    line += " --frames jpeg --memory-budget 12"
     more = "--engine torch --format coco --format webm --format coco --fusion off --json"
     result = runner.invoke(app, f"{line} {more}".split())
     assert result.exit_code == 0, result.stderr
@@ -80,9 +84,13 @@ def test_segment_options(fake_flow: ModuleType) -> None:
         "scribbles": None,
         "masks": Path("m.png"),
         "snap": True,
+        "import_frames": "keyframes",
         "session": Path("s"),
         "size": None,
-        "model": ModelChoice("big", "cuda", "torch", "bfloat16", (Path("a.pth"), Path("b.pth")), "off"),
+        "frames": "jpeg",
+        "model": ModelChoice(
+            "big", "cuda", "torch", "bfloat16", (Path("a.pth"), Path("b.pth")), "off", MemoryBudget(frames=12)
+        ),
         "formats": ("coco", "webm"),
         "force": True,
     }
@@ -106,12 +114,12 @@ def test_exactly_one_of_scribbles_and_masks(fake_flow: ModuleType, command: str,
         (
             "decode v.mp4 s --size 240 --prob-bits 16",
             (Path("v.mp4"), Path("s")),
-            {"size": 240, "prob_bits": 16, "model": "nano"},
+            {"size": 240, "prob_bits": 16, "frames": "exact", "model": "nano"},
         ),
         (
             "decode v.mp4 s --model mivos",
             (Path("v.mp4"), Path("s")),
-            {"size": 480, "prob_bits": None, "model": "mivos"},
+            {"size": 480, "prob_bits": None, "frames": "exact", "model": "mivos"},
         ),
         (
             "interact s --masks m --snap",
@@ -120,6 +128,7 @@ def test_exactly_one_of_scribbles_and_masks(fake_flow: ModuleType, command: str,
                 "masks": Path("m"),
                 "scribbles": None,
                 "snap": True,
+                "import_frames": "10",
                 "model": ModelChoice(),
             },
         ),

@@ -28,8 +28,11 @@ from pipelines.evaluation.davis_interactive import (
     RobotProcessor,
     evaluate_davis_interactive,
 )
+from pipelines.evaluation.davis_tasks import play_sequences
+from pipelines.evaluation.eval_tasks import Share
 from pipelines.evaluation.recorded import of_davis
 from pipelines.evaluation.robot import find_sequences, load_davisinteractive, tables
+from pipelines.execution.executors import Setup
 from pipelines.flow import decode
 from pipelines.rounds import Progress
 from stores.davis import DavisDataset, write_davis_sequence
@@ -339,3 +342,22 @@ def give_pictures(package: Path, dataset: DavisDataset) -> None:
             target = package / "utils/masks_test" / name / f"{index:05d}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             write_mask(target, values)
+
+
+def test_shards_share_a_folder(played: tuple[InteractiveReport, Path], tiny_root: Path, tmp_path: Path) -> None:
+    def share(k: int) -> Share:
+        return play_sequences(
+            tiny_root, tmp_path, Setup(shard=(k, 2)), subset="val", sequences=None, model=ModelChoice(),
+            interactions=1, max_time=240, samples=None, masks=False,
+        )  # fmt: skip
+
+    first, second = share(2), share(1)
+    assert [outcome.id for outcome in (*first.outcomes, *second.outcomes)] == ["chair", "car-turn"]
+    assert (first.finished, first.whole, second.finished, second.whole) == (1, False, 2, True)
+    settings = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**settings, "threads": 99, "device": "cuda"}))  # of other machines
+    report = evaluate_davis_interactive(tiny_root, tmp_path, interactions=1, played_elsewhere=True)
+    assert report.resumed == report.samples == 2
+    assert report.rows[0]["j_and_f"] == pytest.approx(played[0].rows[0]["j_and_f"])
+    with pytest.raises(UsageError, match=r"other settings \(device, threads\)"):
+        evaluate_davis_interactive(tiny_root, tmp_path, interactions=1)
