@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -163,6 +163,9 @@ def speed(
     ] = DEFAULT_OBJECTS,
     frames: Annotated[int, typer.Option("--frames", min=1, help="Frames to measure over.")] = 40,
     size: Annotated[int, typer.Option("--size", min=16, help="Shorter side of the frames.")] = 480,
+    kept: Annotated[
+        Literal["exact", "jpeg"], typer.Option("--kept", help="How the session keeps frames, see `segment --frames`.")
+    ] = "exact",
     memory_budget: MemoryBudget = None,
     model: Model = "nano",
     checkpoint: Checkpoint = None,
@@ -187,6 +190,7 @@ def speed(
             objects=tuple(objects),
             frames=frames,
             size=size,
+            kept=kept,
             progress=progress,
         )
 

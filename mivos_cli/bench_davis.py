@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipelines.engine import ModelChoice
+    from pipelines.evaluation.eval_tasks import Share
 
 
 class Settings(TypedDict):
@@ -102,6 +103,7 @@ def davis(
         "samples": samples,
         "masks": masks,
     }
+    share: Share | None = None
     with out.progress() as progress:
         from pipelines.evaluation.davis_interactive import evaluate_davis_interactive
 
@@ -109,13 +111,15 @@ def davis(
             from pipelines.evaluation.davis_tasks import play_sequences
 
             share = play_sequences(root, output, setup, **settings, force=force, progress=progress)
-            if not share.whole:
-                end_of_share(out, share, "sequences")
             force = False  # that was before the first sample
-        elsewhere = not setup.plain
-        report = evaluate_davis_interactive(
-            root, output, **settings, force=force, played_elsewhere=elsewhere, progress=progress
-        )
+        report = None
+        if share is None or share.whole:
+            report = evaluate_davis_interactive(
+                root, output, **settings, force=force, played_elsewhere=share is not None, progress=progress
+            )
+    if report is None:
+        assert share is not None
+        end_of_share(out, share, "sequences")
 
     from pipelines.evaluation import recorded, records
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pipelines.evaluation.eval_report import EvalReport
     from pipelines.evaluation.eval_sequences import DavisProtocol, YouTubeProtocol
+    from pipelines.evaluation.eval_tasks import Share
     from pipelines.execution.executors import Setup
 
 Root = Annotated[
@@ -268,6 +269,7 @@ def _evaluate(
     model: Any, archive: bool | None, worst: int, force: bool, json: bool, verbose: bool, setup: Setup,
 ) -> None:  # fmt: skip
     out = Output(json=json, verbose=verbose)
+    share: Share | None = None
     with out.progress() as progress:
         from pipelines.evaluation.semi_supervised import evaluate
 
@@ -277,21 +279,23 @@ def _evaluate(
             share = follow_sequences(
                 protocol, output, setup, model=model, rules=rules, sequences=sequences, force=force, progress=progress
             )
-            if not share.whole:
-                end_of_share(out, share, "sequences")
             force = False  # that was before the first sequence
-
-        report = evaluate(
-            protocol,
-            output,
-            model=model,
-            rules=rules,
-            sequences=sequences,
-            archive=archive,
-            worst=worst,
-            force=force,
-            progress=progress,
-        )
+        report = None
+        if share is None or share.whole:
+            report = evaluate(
+                protocol,
+                output,
+                model=model,
+                rules=rules,
+                sequences=sequences,
+                archive=archive,
+                worst=worst,
+                force=force,
+                progress=progress,
+            )
+    if report is None:
+        assert share is not None
+        end_of_share(out, share, "sequences")
     out.result(report.to_json(), lambda console: _print(console, report))
 
 

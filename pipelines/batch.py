@@ -36,6 +36,7 @@ from stores.errors import UsageError
 from stores.exchange.selection import DEFAULT, check_rule
 from stores.files import atomic_file, make_folder
 from stores.manifest import Item, read_manifest
+from stores.pictures import CODINGS, EXACT
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TEXTS = {"device": DEVICES, "engine": ENGINES, "precision": tuple(PRECISIONS), "fusion": FUSIONS}
@@ -89,6 +90,7 @@ def run_batch(
     size: int | None = 480,
     snap: bool = False,
     import_frames: str = DEFAULT,
+    frames: str = EXACT,
     model: Model = "nano",
     formats: Sequence[str] = ("png", "overlay"),
     force: bool = False,
@@ -101,8 +103,8 @@ def run_batch(
 
     Args:
         manifest: see `stores.manifest`; its options come before those given here.
-        out: each row gets a folder there. size, snap, import_frames, model, formats: as of `flow.segment`.
-        force: make all items again, also over folders of something else.
+        out: each row gets a folder there. size, snap, import_frames, frames, model, formats: as of `flow.segment`.
+        force: make all items again, also over what `flow.segment` has left, never over anything else.
         setup: executor, workers, shard, retries; one process if not given.
 
     Raises:
@@ -114,7 +116,8 @@ def run_batch(
     orders: list[tuple[Item, Order]] = []
     for item in read_manifest(manifest):
         choice = ModelChoice.of(model)
-        order = _order(Path(manifest), item, Path(out), size, snap, import_frames, choice, tuple(formats), run, force)
+        common = {"size": size, "snap": snap, "import_frames": import_frames, "frames": frames}
+        order = _order(Path(manifest), item, Path(out), common, choice, tuple(formats), run, force)
         orders.append((item, order))
     orders = shard_of(orders, setup.shard)
     make_folder(Path(out))
@@ -139,8 +142,8 @@ def run_batch(
 
 
 def _order(
-    manifest: Path, item: Item, out: Path, size: int | None, snap: bool, import_frames: str, choice: ModelChoice,
-    formats: tuple[str, ...], run: str, force: bool,
+    manifest: Path, item: Item, out: Path, common: dict[str, Any], choice: ModelChoice, formats: tuple[str, ...],
+    run: str, force: bool,
 ) -> Order:  # fmt: skip
     """A row's own options over the common ones.
 
@@ -172,22 +175,25 @@ def _order(
     try:
         if "memory_budget" in own:
             model["memory"] = asdict(MemoryBudget.parse(own["memory_budget"]))
-        check_rule(own.get("import_frames", import_frames))
+        mixed = {key: own.get(key, value) for key, value in common.items()}
+        check_rule(mixed["import_frames"])
+        if mixed["frames"] not in CODINGS:
+            raise wrong("frames", mixed["frames"], CODINGS)
     except UsageError as error:
         raise UsageError(f"{manifest}, line {item.line}: {error}", hint=error.hint) from error
-    pixels = own.get("size", size)
     return Order(
         folder=os.path.abspath(out / item.name),
         video=str(item.video),
         scribbles=None if item.scribbles is None else str(item.scribbles),
         masks=None if item.masks is None else str(item.masks),
-        size=pixels or None,
-        snap=own.get("snap", snap),
+        size=mixed["size"] or None,
+        snap=mixed["snap"],
         formats=wanted,
         model=model,
         run=run,
         force=force,
-        import_frames=own.get("import_frames", import_frames),
+        import_frames=mixed["import_frames"],
+        frames=mixed["frames"],
     )
 
 

@@ -28,14 +28,17 @@ from pipelines import flow
 from pipelines.engine import ModelChoice
 from pipelines.execution.models import choice_from_json
 from pipelines.execution.tasks import task_progress
+from pipelines.stages.encode import FORMATS
 from stores.errors import InputError, OutputExistsError, StorageFullError, UsageError
 from stores.exchange.selection import DEFAULT
 from stores.files import atomic_file, make_folder, open_regular, read_limited
 from stores.locking import WriterLock
+from stores.pictures import EXACT
 from stores.session import Session
 
 ITEM, BEGUN, SESSION = "item.json", "begun.json", "session"
 OURS = ("writer.lock", "writer.json", "writer.tmp")  # files of the lock
+MADE = (ITEM, BEGUN, SESSION, *(sink.target for sink in FORMATS.values()))
 MAX_BYTES = 2**24
 STAGES = ("decode", "segment", "encode")
 NEUTRAL = ("device", "engine", "checkpoints")  # results agree up to rounding; checkpoints count as inputs
@@ -47,7 +50,7 @@ class Order:
 
     Attributes:
         folder: of the item; video, scribbles, masks: paths; import_frames: of masks of other tools.
-        size: shorter side, None for the source's; model: of `choice_to_json`.
+        size: shorter side, None for the source's; frames: how they are kept; model: of `choice_to_json`.
         run: id of the command; force: drop what another run has left.
     """
 
@@ -62,6 +65,7 @@ class Order:
     run: str
     force: bool = False
     import_frames: str = DEFAULT
+    frames: str = EXACT
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Order:
@@ -78,6 +82,7 @@ class Order:
         model = {key: value for key, value in self.model.items() if key not in NEUTRAL}
         own: dict[str, Any] = {"size": self.size, "snap": self.snap, "formats": list(self.formats)}
         own |= {} if self.masks is None else {"import_frames": self.import_frames}
+        own |= {} if self.frames == EXACT else {"frames": self.frames}
         return json.loads(json.dumps({**own, **model}))
 
     @property
@@ -109,8 +114,8 @@ def decode(order: dict[str, Any]) -> dict[str, Any]:
     with _opened(Order.from_json(order), "decode") as work:
         if not work.through:
             flow.decode(
-                Path(work.order.video), work.session, size=work.order.size, model=work.order.choice,
-                progress=task_progress(),
+                Path(work.order.video), work.session, size=work.order.size, frames=work.order.frames,
+                model=work.order.choice, progress=task_progress(),
             )  # fmt: skip
         return work.result()
 
@@ -167,11 +172,9 @@ class _Work:
         self.folder = Path(order.folder)
         self.session = self.folder / SESSION
         record, begun = _read(self.folder / ITEM), _read(self.folder / BEGUN)
-        if (
-            order.force
-            and stage == STAGES[0]
-            and order.run not in ((record or {}).get("run"), (begun or {}).get("run"))
-        ):
+        runs = {known["run"] for known in (record, begun) if known is not None}
+        if order.force and stage == STAGES[0] and order.run not in runs:
+            self._refuse(*OURS, *MADE)
             self._clear()
             record = begun = None
         self.over = record is not None
@@ -224,14 +227,18 @@ class _Work:
         (self.folder / BEGUN).unlink(missing_ok=True)
 
     def _begin(self) -> dict[str, Any]:
-        foreign = [path.name for path in self.folder.iterdir() if path.name not in OURS and path.name[0] != "."]
-        if foreign:
-            raise OutputExistsError(
-                f"{self.folder}: holds {foreign[0]}, which is not from a batch",
-                hint="give the row another name or the batch another --output; --force replaces it",
-            )
+        self._refuse(*OURS)
         inputs = {key: _facts(Path(path)) for key, path in self.order.inputs.items()}
         return {"run": self.order.run, "settings": self.order.settings, "inputs": inputs, "starts": {}, "seconds": {}}
+
+    def _refuse(self, *known: str) -> None:
+        """OutputExistsError if the folder holds anything else: it may be somebody's work, a video even."""
+        foreign = [path.name for path in self.folder.iterdir() if path.name not in known and path.name[0] != "."]
+        if foreign:
+            raise OutputExistsError(
+                f"{self.folder}: holds {min(foreign)}, which is not from a batch",
+                hint="give the row another name or the batch another --output",
+            )
 
     def _changes(self, record: dict[str, Any]) -> list[str]:
         """Which settings and inputs are others; those with another time or size are compared by content."""
@@ -255,13 +262,11 @@ class _Work:
 
     def _clear(self) -> None:
         (self.folder / ITEM).unlink(missing_ok=True)  # first: without its record nothing here is finished
-        for path in self.folder.iterdir():
-            if path.name in OURS:
-                continue
+        for path in (self.folder / name for name in MADE):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
-                path.unlink()
+                path.unlink(missing_ok=True)
 
     def _write(self, name: str) -> None:
         with atomic_file(self.folder / name) as file:

@@ -60,6 +60,9 @@ class ModelChoice:
         return cls(model) if isinstance(model, str) else model
 
 
+Model = str | ModelChoice  # a model by its name, or with weights, device, engine and precision chosen
+
+
 def pick_device(device: str | None = None) -> torch.device:
     """The named device, or the best there is: cuda, then mps, then cpu.
 

@@ -8,33 +8,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from pipelines.editing.overview import colour_of
-from pipelines.engine import ModelChoice, Networks, networks
+from pipelines.engine import Model, ModelChoice, Networks, networks
+from pipelines.inputs import check_inputs, session_requests
 from pipelines.networks.registry import model_spec
-from pipelines.requests import Request, annotation_requests, choose_frames, mask_requests, scribble_requests
+from pipelines.requests import Request
 from pipelines.rounds import INTERACTED, PROPAGATED, Progress, Report, Round, RoundState
 from pipelines.stages import encode as encode_stage
-from pipelines.stages.follow import follow
-from pipelines.stages.interact import interact_strokes
 from pipelines.stages.tensors import Padding
-from stores.errors import MaskError, StoreError, UsageError
-from stores.exchange import Timeline, is_annotations, read_annotations
+from stores.errors import UsageError
 from stores.exchange.names import keep_names
 from stores.exchange.selection import DEFAULT, check_rule
-from stores.files import open_regular
 from stores.pictures import EXACT
-from stores.png import DECODER_ERRORS
-from stores.scribbles import Stroke, read_scribbles
 from stores.session import Session
 from stores.video import probe, read_frames, working_size
 
@@ -51,8 +42,6 @@ __all__ = [
     "run_rounds",
     "segment",
 ]
-
-Model = str | ModelChoice  # a model by its name, or with weights, device, engine and precision chosen
 
 
 @dataclass(frozen=True)
@@ -158,7 +147,7 @@ def interact(
     started = time.monotonic()
     with Session.open(session, write=True) as store:
         work = Round(store, networks(model), report=progress)
-        for request in _requests(store, scribbles, masks, snap, import_frames)():
+        for request in session_requests(store, scribbles, masks, snap, import_frames)():
             if request.digest in _done(store):
                 continue
             begun = store.unfinished()
@@ -243,7 +232,7 @@ def segment(
     """
     encode_stage.check_outputs(out, formats, force=force)
     check_rule(import_frames)
-    _check_inputs(networks(model), scribbles, masks)  # broken files and missing weights are reported before any work
+    check_inputs(networks(model), scribbles, masks)  # broken files and missing weights are reported before any work
     path = session or out / "session"
     stages = [decode(source, path, size=size, frames=frames, model=model, progress=progress)]
     stages += run_rounds(
@@ -265,23 +254,12 @@ def run_rounds(
         ScribbleError, MaskError: an input cannot be used; nothing was done. ModelError: weights are missing.
     """
     nets = networks(model)
-    _check_inputs(nets, scribbles, masks)
+    check_inputs(nets, scribbles, masks)
     with Session.open(session, write=True) as store:
-        requests = _requests(store, scribbles, masks, snap, import_frames)
+        requests = session_requests(store, scribbles, masks, snap, import_frames)
         for _ in requests():  # all must be readable before the first is done
             pass
         return _rounds(store, requests(), nets, progress)
-
-
-def _check_inputs(nets: Networks, scribbles: Path | None, masks: Path | None) -> None:
-    if (scribbles is None) == (masks is None):
-        raise UsageError("give either scribbles or masks", hint="--scribbles FILE.json, or --masks FILE|FOLDER")
-    several = scribbles is not None and len(read_scribbles(scribbles).interactions) > 1
-    nets.check(
-        "propagation",
-        *(("s2m",) if scribbles else ()),
-        *(("fusion",) if several and nets.choice.fusion != "off" else ()),
-    )
 
 
 def _rounds(store: Session, requests: Iterable[Request], nets: Networks, progress: Report | None) -> list[StageReport]:
@@ -316,82 +294,5 @@ def _rounds(store: Session, requests: Iterable[Request], nets: Networks, progres
     return [StageReport(stage, counted[stage], seconds[stage], skipped) for stage in seconds]
 
 
-def _requests(
-    store: Session, scribbles: Path | None, masks: Path | None, snap: bool, import_frames: str
-) -> Callable[[], Iterator[Request]]:
-    """What reads the interactions, in the order of work, from their beginning each time it is called."""
-    if (scribbles is None) == (masks is None):
-        raise UsageError("give either scribbles or masks", hint="--scribbles FILE.json, or --masks FILE|FOLDER")
-    check_rule(import_frames)
-    if not store.decoded:
-        raise StoreError(f"session {store.path} is not decoded to the end", hint="run `mivos decode` again")
-    if scribbles is not None:
-        return partial(scribble_requests, scribbles, store.num_frames)
-    assert masks is not None
-    names = [store.source.frame_name(i) for i in range(store.num_frames)] if store.source.kind == "folder" else None
-    if not is_annotations(masks):
-        return partial(mask_requests, masks, store.num_frames, names, _mask_size(masks, store), snap)
-    sizes = ((store.source.height, store.source.width), (store.height, store.width))
-    found = read_annotations(masks, Timeline(store.num_frames, names, Path(store.source.path).stem, sizes))
-    frames = choose_frames(found, import_frames)
-    return partial(annotation_requests, found, frames)
-
-
-def _mask_size(path: Path, store: Session) -> tuple[int, int]:
-    """Masks come at the source's size, or at the working size if the first one is of that size."""
-    first = min(path.glob("*.png"), default=path) if path.is_dir() else path
-    try:
-        with open_regular(first, MaskError) as file, Image.open(file, formats=("PNG",)) as image:
-            if image.size == (store.width, store.height):
-                return store.height, store.width
-    except (MaskError, *DECODER_ERRORS, Image.DecompressionBombError):
-        pass  # reported properly where the masks are read
-    return store.source.height, store.source.width
-
-
 def _done(store: Session) -> set[str]:
     return {str(record.model.get("digest")) for record in store.rounds}
-
-
-# ---- without a session: for evaluation and other programs
-
-
-class _EndOfStream(Exception):
-    """A stream of frames has no more."""
-
-
-def propagate_masks(
-    frames: Iterable[np.ndarray], first_mask: np.ndarray, *, model: Model = "nano"
-) -> Iterator[np.ndarray]:
-    """Semi-supervised segmentation of a stream: the first frame's mask is given.
-
-    Args:
-        frames: uint8 [H, W, 3] RGB; first_mask: uint8 [H, W], 0 and the objects' ids.
-
-    Yields:
-        uint8 [H, W] for every frame, the first one included.
-    """
-    stream = iter(frames)
-
-    def read(index: int) -> np.ndarray:
-        try:
-            return next(stream)  # each frame is asked for once, in order
-        except StopIteration:
-            raise _EndOfStream from None
-
-    # the length is unknown: follow as if there were no end, and stop where the stream ends
-    height, width = first_mask.shape
-    try:
-        for item in follow(networks(model), read, (height, width), 2**31, {0: first_mask}):
-            yield item.labels()
-    except _EndOfStream:
-        return
-
-
-def interact_frame(
-    image: np.ndarray, strokes: Sequence[Stroke], previous: np.ndarray | None, num_objects: int, *,
-    model: Model = "nano",
-) -> np.ndarray:  # fmt: skip
-    """Soft masks float32 [K + 1, H, W] of one image from strokes; see `interact_strokes`."""
-    probs = interact_strokes(networks(model), image, strokes, previous, num_objects)
-    return Padding.of(*image.shape[:2]).remove(probs)

@@ -30,6 +30,7 @@ from stores.scratch import clear_scratch
 from stores.session import RoundRecord, Session
 
 CHECKPOINT_SECONDS = 5.0  # what a killed process loses at most; a checkpoint takes some 20 ms
+CHECKPOINT_SHARE = 0.1  # of the time, where checkpoints take longer: a large memory budget is written each time
 INTERACTED, PROPAGATING, PROPAGATED = "interacted", "propagating", "propagated"
 
 
@@ -218,7 +219,7 @@ class Round:
             before = self.session.probs(state.frame, border=True)
             difference = Difference.between(propagator.start_key, before, mask, Padding.of(*self.size))
         state = replace(state, stage=PROPAGATING, chained=chained)
-        saved = time.monotonic()
+        saved, interval = time.monotonic(), CHECKPOINT_SECONDS
         for position in range(state.run, len(runs)):
             run = runs[position]
             if position != state.run:
@@ -234,12 +235,14 @@ class Round:
                 done += 1
                 self.report(Progress("propagate", done, total, item.index))
                 stopped = done < total and stop()
-                if stopped or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if stopped or time.monotonic() - saved > interval:
+                    began = time.monotonic()
                     memory.save(item, position, propagator.bank)
                     now = replace(state, seconds=self._spent(state, "propagate", started))
                     self.session.checkpoint(asdict(now))
                     memory.saved(item, position)
                     saved = time.monotonic()
+                    interval = max(CHECKPOINT_SECONDS, (saved - began) / CHECKPOINT_SHARE if CHECKPOINT_SECONDS else 0)
                     if stopped:
                         return now
         state = replace(state, stage=PROPAGATED, seconds=self._spent(state, "propagate", started))

@@ -2,9 +2,9 @@
 
 CSV with a header, or JSON Lines (one object per line). Columns: `video`, and `scribbles` or `masks`; `name` (default:
 the video's stem); and options: `size`, `snap`, `model`, `checkpoint`, `device`, `engine`, `precision`, `fusion`,
-`memory_budget`, `import_frames`, `format`. Empty cells count as absent. Several checkpoints or formats are separated by
-";" in CSV, a list in JSON. Relative paths are relative to the manifest. What values mean (whether there is such a
-model) is not decided here.
+`memory_budget`, `import_frames`, `frames`, `format`. Empty cells count as absent. Several checkpoints or formats are
+separated by ";" in CSV, a list in JSON. Relative paths are relative to the manifest. What values mean (whether there is
+such a model) is not decided here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_ROWS = 1_000_000
 MAX_FIELD = 4096  # characters; the longest path that Linux takes
 MAX_LIST = 100  # checkpoints or formats of one row
 PATHS = ("video", "scribbles", "masks")
-TEXTS = ("model", "device", "engine", "precision", "fusion", "memory_budget", "import_frames")
+TEXTS = ("model", "device", "engine", "precision", "fusion", "memory_budget", "import_frames", "frames")
 LISTS = ("checkpoint", "format")
 COLUMNS = (*PATHS, "name", "size", "snap", *TEXTS, *LISTS)
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

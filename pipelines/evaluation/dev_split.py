@@ -19,8 +19,9 @@ from pipelines.engine import ModelChoice
 from pipelines.evaluation.baselines import BASELINES, Baseline
 from pipelines.evaluation.report import DevSplitReport, S2MReport, S2MScore, SequenceScore
 from pipelines.evaluation.scoring import check_scorer, scorer_text
-from pipelines.flow import Model, interact_frame, propagate_masks
+from pipelines.flow import Model
 from pipelines.rounds import Progress, Report
+from pipelines.streams import interact_frame, propagate_masks
 from stores.davis import DavisDataset
 from stores.errors import DatasetError, ModelError, UsageError
 from stores.masks import write_mask

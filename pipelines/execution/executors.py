@@ -28,8 +28,8 @@ class Executor(Protocol):
     """Runs tasks somewhere. All methods are called from one thread.
 
     `submit` starts a task or queues it; `run_task` is what a worker calls. `wait` returns the tasks that have ended,
-    and waits for at least one, for `seconds` at most (None: as long as it likes; with none it is asked again). A task whose worker died is
-    answered with kind "died". `slots` is how many tasks to hand over at a time. `close` ends everything, also tasks
+    and waits for one, for `seconds` at most (None: as long as it likes, it is asked again). A task whose worker died
+    is answered with kind "died". `slots` is how many tasks to hand over at a time. `close` ends everything, also tasks
     under way; it may be called twice.
     """
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
@@ -156,14 +156,13 @@ def _environment(threads: int, gpu: str | None) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@lru_cache(maxsize=1)
 def _gpus() -> tuple[str, ...]:
+    """As CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return tuple(part.strip() for part in visible.split(",") if part.strip())
-    import torch
-
-    return tuple(map(str, range(torch.cuda.device_count())))
+    torch = sys.modules.get("torch")  # whoever hands out work for GPUs has it; importing it takes seconds
+    return () if torch is None else tuple(map(str, range(torch.cuda.device_count())))
 
 
 def _serve(connection: Connection) -> None:

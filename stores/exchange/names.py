@@ -27,7 +27,9 @@ def object_names(session: Path, ids: Sequence[int]) -> dict[int, str]:
         name = " ".join(given.get(number, "").split())
         if not name or id_in_label(name) is not None:
             name = f"object {number}"
-        names[number] = f"{name} ({number})" if name in names.values() else name
+        while name in names.values():
+            name = f"{name} ({number})"
+        names[number] = name
     return names
 
 

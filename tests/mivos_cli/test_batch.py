@@ -100,6 +100,10 @@ def test_again_does_nothing(data: Path, finished: Path, tmp_path: Path) -> None:
     assert states(run(data / "two.csv", out)) == [("done", False), ("done", True)]
     assert record(out, "a")["starts"] == {"decode": 1, "segment": 1, "encode": 2}
     assert masks(out, "a") == masks(finished, "a")
+    shutil.rmtree(out / "b" / "masks")
+    shutil.rmtree(out / "b" / "session")  # decoded anew, so it must be segmented anew
+    assert states(run(data / "two.csv", out)) == [("done", True), ("done", False)]
+    assert masks(out, "b") == masks(finished, "b")
 
 
 def test_other_options_or_inputs_are_told(data: Path, finished: Path, tmp_path: Path) -> None:
@@ -127,7 +131,10 @@ def test_a_folder_of_something_else_is_left_alone(data: Path, tmp_path: Path) ->
     report = run(data / "two.csv", tmp_path)
     assert states(report) == [("failed", False), ("done", False)]
     assert "holds notes.txt, which is not from a batch" in str(report.items[0].error)
-    assert (tmp_path / "a" / "notes.txt").read_text() == "mine"
+    (tmp_path / "b" / "notes.txt").write_text("mine")
+    report = run(data / "two.csv", tmp_path, force=True)  # replaces what a batch has made
+    assert states(report) == [("failed", False)] * 2 and masks(tmp_path, "b")
+    assert [(tmp_path / name / "notes.txt").read_text() for name in "ab"] == ["mine"] * 2
 
 
 def test_options_of_rows_are_checked_before_any_work(data: Path, tmp_path: Path) -> None:

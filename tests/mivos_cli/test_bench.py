@@ -77,7 +77,7 @@ def test_dev_takes_the_whole_split_by_default(calls: list[tuple[tuple[Any, ...],
 def test_speed(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
     result = runner.invoke(app, "bench speed --objects 2 --frames 9 --size 96".split(), env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.stderr
-    expected = {"model": ModelChoice(), "objects": (2,), "frames": 9, "size": 96}
+    expected = {"model": ModelChoice(), "objects": (2,), "frames": 9, "size": 96, "kept": "exact"}
     assert calls == [((), expected)]
     assert "frames/s" in result.stdout and "8.00" in result.stdout
 

@@ -135,6 +135,8 @@ def test_shards_of_fusion_data(davis: Path, broken: Path, tmp_path: Path) -> Non
         Setup(shard=(1, 1)), find_fusion_videos(broken, split="val"), tmp_path / "broken", MODEL, separation=2
     )
     assert [failure.video for failure in failed.failed] == ["bear"] and failed.references == 2
+    with pytest.raises(UsageError, match=r"other settings \(separation: 2, now 3\)"):  # once, not for each video
+        generate_fusion_with(Setup(shard=(1, 1)), videos, tmp_path / "out", MODEL, separation=3, reach=1)
 
 
 def test_videos_of_fusion_data_are_locked_one_by_one(tmp_path: Path) -> None:

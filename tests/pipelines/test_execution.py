@@ -13,10 +13,20 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipelines.execution import cluster
 from pipelines.execution import execute as loop
 from pipelines.execution.execute import execute
 from pipelines.execution.executors import Executor, Serial, Setup
-from pipelines.execution.tasks import Answer, Outcome, Task, parse_shard, run_task, shard_of, task_progress
+from pipelines.execution.tasks import (
+    Answer,
+    Outcome,
+    Task,
+    mivos_version,
+    parse_shard,
+    run_task,
+    shard_of,
+    task_progress,
+)
 from stores.errors import ClusterError, SessionLockedError, StoreError, UsageError, VideoError
 
 KINDS = {"usage": UsageError, "input": VideoError, "store": StoreError, "locked": SessionLockedError, "bug": KeyError}
@@ -100,16 +110,18 @@ def threads() -> dict[str, int | str]:
     report = task_progress()
     assert report is not None
     report(SimpleNamespace(stage="threads", done=1, total=1, frame=None))  # type: ignore[arg-type]  # importing the real one takes seconds
-    return {"threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()}
+    return {"threads": os.environ["OMP_NUM_THREADS"], "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "pid": os.getpid()}
 
 
-def test_processes_share_the_cores_and_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_cores_and_gpus_and_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setattr("pipelines.execution.processes.cores", lambda: 6)
     seen = []
     tasks = [Task(str(k), "threads", f"{__name__}:threads", {}) for k in range(4)]
     outcomes = execute(tasks, Setup(executor="processes", workers=2).open(seen.append))
     assert {outcome.result["threads"] for outcome in outcomes} == {"3"}
+    assert {outcome.result["gpu"] for outcome in outcomes} == {"3", "5"}, "though no task has asked for one yet"
     assert len({outcome.result["pid"] for outcome in outcomes}) == 2, "networks stay loaded"
     assert [item.stage for item in seen] == ["threads"] * 4
     assert "OMP_NUM_THREADS" not in os.environ
@@ -186,8 +198,10 @@ def test_setups() -> None:
         "serial", "processes", "dask"
     ]  # fmt: skip
     for wrong in (Setup("serial", cluster="local"), Setup("processes", cluster="local"), Setup("serial", workers=2)):
+        assert not wrong.plain
         with pytest.raises(UsageError):
             wrong.open()
+    assert Setup(workers=1).plain and not Setup(shard=(1, 2)).plain
 
 
 def test_answers_are_json_and_versions_are_compared(tmp_path: Path) -> None:
@@ -197,6 +211,30 @@ def test_answers_are_json_and_versions_are_compared(tmp_path: Path) -> None:
     assert other.kind == "permanent" and other.error is not None and "not 0.0.0" in other.error
     missing = run_task(Task("x", "x", "pipelines.batch_item:nothing", {}))
     assert missing.kind == "permanent" and missing.error is not None and "there is no" in missing.error
+
+
+def alone(folder: str) -> None:
+    """Fails while another task is under way."""
+    mark = Path(folder) / "under-way"
+    with open(mark, "x"):
+        time.sleep(0.05)
+    mark.unlink()
+
+
+def test_a_worker_with_threads_runs_one_task_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_prepared", True)
+    answers: list[str] = []
+
+    def run(name: str) -> None:
+        task = Task(name, "alone", f"{__name__}:alone", {"folder": str(tmp_path)})
+        answers.append(cluster.on_worker(task, mivos_version(), {})["kind"])
+
+    started = [threading.Thread(target=run, args=(str(k),)) for k in range(4)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    assert answers == ["done"] * 4
 
 
 def test_dask_that_is_missing_or_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from pycocotools.cocoeval import COCOeval
 from pipelines import flow
 from pipelines.stages.encode import encode
 from pipelines.stages.exports.ome_zarr import level_sizes, middle_pixels
+from pipelines.stages.outputs import FORMATS, Item, Job
 from stores.errors import UsageError
 from stores.exchange import Timeline, is_annotations, read_annotations
 from stores.exchange.brush import unpack_mask
@@ -27,7 +28,7 @@ from stores.exchange.names import keep_names, object_names
 from stores.exchange.runs import from_run_lengths
 from stores.masks import davis_palette
 from stores.session import RoundRecord, Session
-from stores.video import probe, read_frames
+from stores.video import SourceInfo, probe, read_frames
 from tests.pipelines.test_encode import make_session
 from tests.stores.media import picture, warnings_of, write_video
 
@@ -272,11 +273,30 @@ def test_image_folders_are_named_by_their_files(tmp_path: Path) -> None:
     assert task["data"]["image"] == "/data/local-files/?d=shots/b10.png"
 
 
+@pytest.mark.parametrize("tool", TOOLS)
+def test_names_that_no_xml_can_hold(tool: str, tmp_path: Path) -> None:
+    """A file's name may be bytes that are no text, and an object's come from other tools."""
+    source = SourceInfo("/x/a\udcff\x01.mp4", "video", "0" * 64, 8, 6)
+    sink = FORMATS[tool](tmp_path / "out", Job(source, (3,), np.ones(1, bool), None, {3: "ca\x01r"}))
+    with sink:
+        sink.write(Item(0, "00000", 0, np.full((6, 8), 3, np.uint8), np.zeros((6, 8, 3), np.uint8)))
+    folder = tmp_path / "out"
+    files = [folder] if folder.is_file() else [p for p in folder.glob("*.*") if p.suffix in (".xml", ".json")]
+    for path in files:
+        if path.suffix == ".xml" or tool == "cvat":
+            root = ElementTree.parse(path).getroot()
+            assert "ca\ufffdr" in [value for tag in root.iter() for value in (*tag.attrib.values(), tag.text)]
+        else:
+            json.loads(path.read_text(encoding="utf-8"))
+
+
 def test_names_are_different_and_kept(tmp_path: Path) -> None:
     assert object_names(tmp_path, [1, 2]) == {1: "object 1", 2: "object 2"}
     keep_names(tmp_path, {1: " dog ", 2: "dog", 3: "Object 9"}, lambda number: "#000000")
     keep_names(tmp_path, {1: "cat", 4: "tree"}, lambda number: "#000000")  # a name is not replaced
     assert object_names(tmp_path, [1, 2, 3, 4]) == {1: "dog", 2: "dog (2)", 3: "object 3", 4: "tree"}
+    keep_names(tmp_path, {5: "dog (6)", 6: "dog"}, lambda number: "#000000")
+    assert len(set(object_names(tmp_path, [1, 5, 6]).values())) == 3
     (tmp_path / "desk" / "desk.json").write_text("[")
     assert object_names(tmp_path, [1]) == {1: "object 1"}
     keep_names(tmp_path, {1: "x"}, lambda number: "#000000")

@@ -62,8 +62,8 @@ class Job:
         return Path(self.source.path).stem
 
     def name(self, object_id: int) -> str:
-        """What an object is called."""
-        return self.names.get(object_id, f"object {object_id}")
+        """What an object is called, the same in all formats."""
+        return xml_text(self.names.get(object_id, f"object {object_id}"))
 
     def file_name(self, index: int) -> str:
         """File name of a frame: the image's own in a folder, else 00012.png."""

@@ -30,7 +30,7 @@ from xml.sax.saxutils import quoteattr
 import cv2
 import numpy as np
 
-from pipelines.stages.exports.base import Item, JsonList, Sink, xml_text
+from pipelines.stages.exports.base import Item, JsonList, Sink
 from stores.exchange.brush import pack_mask
 from stores.files import make_folder
 from stores.masks import davis_palette
@@ -137,7 +137,7 @@ class LabelStudio(Sink):
         for number in self.job.object_ids:
             red, green, blue = davis_palette()[number].tolist()
             colour = f"#{red:02x}{green:02x}{blue:02x}"
-            labels += f"    <Label value={quoteattr(xml_text(self.job.name(number)))} background={quoteattr(colour)}/>\n"
+            labels += f"    <Label value={quoteattr(self.job.name(number))} background={quoteattr(colour)}/>\n"
         head = f'<View>\n  <{media} name="{name}" value="${name}"/>\n{tag}  <{control} name="labels" toName="{name}">\n'
         return f"{head}{labels}  </{control}>\n</View>\n"
 
