@@ -12,7 +12,7 @@ from mivos_cli.output import Json, Output, Verbose, row_table
 if TYPE_CHECKING:
     from rich.console import Console
 
-DEFAULT_MEMORIES = ["none", "model", "6", "12", "24"]
+DEFAULT_MEMORIES = ["none", "model", "6", "12"]
 
 
 def long(

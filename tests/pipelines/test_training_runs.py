@@ -151,6 +151,8 @@ part = x[2 * rank : 2 * rank + 2].clone().requires_grad_()
 assert torch.allclose(part.grad, whole.grad[2 * rank : 2 * rank + 2], atol=1e-5)
 assert torch.allclose(shared.running_var, plain.running_var, atol=1e-6)
 assert torch.allclose(shared.running_mean, plain.running_mean, atol=1e-6)
+dist.barrier()  # a process that leaves while the other is still busy aborts it
+dist.destroy_process_group()
 """
 
 
