@@ -148,7 +148,7 @@ KeepFrames = Annotated[
     Literal["exact", "jpeg"],
     typer.Option(
         "--frames",
-        help="How a new session keeps the frames: exact, or as JPEG, which takes about a seventh of the space.",
+        help="How a new session keeps the frames: exact, or as JPEG, which makes it several times smaller.",
         rich_help_panel="Video",
     ),
 ]
