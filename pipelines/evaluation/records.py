@@ -131,9 +131,9 @@ def read_record(path: Path) -> RunRecord:
         run = RunRecord(
             kind=str(values["kind"]),
             time=str(values["time"]),
-            code=dict(values["code"]),
-            machine=dict(values["machine"]),
-            settings=dict(values["settings"]),
+            code=_object(values, "code"),
+            machine=_object(values, "machine"),
+            settings=_object(values, "settings"),
             data=None if data is None else Data(str(data["name"]), {str(k): str(v) for k, v in data["parts"].items()}),
             scores={str(name): {k: _number(v) for k, v in row.items()} for name, row in values["scores"].items()},
             means={str(name): _number(value) for name, value in values["means"].items()},
@@ -143,6 +143,12 @@ def read_record(path: Path) -> RunRecord:
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: is no record of a run: {error}", hint=hint) from error
     return run
+
+
+def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(values[name], dict):  # `dict` would take a list of pairs, too
+        raise ValueError(f"{name} is no object")
+    return values[name]
 
 
 def plain_means(scores: Scores) -> dict[str, float | None]:

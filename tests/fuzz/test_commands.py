@@ -66,7 +66,7 @@ def judged(answer: dict[str, Any], folder: Path, *, kept: tuple[str, ...]) -> No
     code, said = answer["code"], answer["err"]
     assert code in (0, 1, 2, 3), answer
     lines = said.splitlines()
-    assert "Traceback" not in said and "unexpected" not in said, said
+    assert "Traceback" not in said and "error: unexpected" not in said, said
     assert all(line.isprintable() for line in lines), said
     if code:
         assert sum(line.startswith("error: ") for line in lines) == 1, said

@@ -101,6 +101,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
         '{"format": 9}',
         '{"format": 1}',
         '{"format": 1, "kind": "x", "time": "", "code": 3, "data": null}',
+        '{"format": 1, "kind": "x", "time": "", "code": {}, "machine": [["a", 1]], "settings": {}, "data": null, '
+        '"scores": {}, "means": {}}',
     ],
 )
 def test_other_files_are_no_records(tmp_path: Path, text: str) -> None:
