@@ -47,20 +47,15 @@ class Course:
             if progress.done in self._marks:
                 recent = self._times[-WINDOW - 1 :]
                 seconds = (recent[-1] - recent[0]) / max(1, len(recent) - 1)
-                self.points.append(CoursePoint(progress.done, seconds, rss_mb()))
+                self.points.append(CoursePoint(progress.done, seconds, process_mb("VmRSS") or 0.0))
         if self._report is not None:
             self._report(progress)
 
 
-def rss_mb() -> float:
-    """Resident memory of this process now, in 2**20 bytes; 0 where the system does not tell."""
+def process_mb(field: str) -> float | None:
+    """A size that Linux tells about this process ("VmRSS": now, "VmHWM": the highest), 2**20 bytes; None elsewhere."""
     try:
-        found = re.search(r"^VmRSS:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        found = re.search(rf"^{field}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:
-        return 0.0
-    return int(found[1]) / 2**10 if found else 0.0
-
-
-def folder_mb(folder: Path) -> float:
-    """Size of all files in a folder, in 1e6 bytes."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+        return None
+    return int(found[1]) / 2**10 if found else None

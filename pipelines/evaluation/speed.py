@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -23,11 +22,12 @@ import numpy as np
 import torch
 
 from pipelines.engine import networks
-from pipelines.evaluation.course import Course, folder_mb
+from pipelines.evaluation.course import Course, process_mb
 from pipelines.evaluation.operations import count_operations
 from pipelines.evaluation.report import SpeedReport, SpeedRow
 from pipelines.flow import Model, segment
 from pipelines.rounds import Report
+from stores.compacting import folder_bytes
 from stores.davis import write_jpeg
 from stores.errors import UsageError, VideoError
 from stores.masks import write_mask
@@ -133,7 +133,7 @@ def measure_rows(
                     )
                 )
             startup, run = ({stage.stage: stage.seconds for stage in report.stages} for report in runs)
-            peak, stored = peak_rss_mb(), folder_mb(Path(runs[-1].session))
+            peak, stored = peak_rss_mb(), folder_bytes(Path(runs[-1].session)) / 1e6
             rows.append(SpeedRow(count, length, run, sum(startup.values()), peak, tuple(course.points), stored))
             for kind in ("startup", "all"):  # long videos fill disks
                 shutil.rmtree(folder / f"out-{kind}-{count}")
@@ -236,15 +236,12 @@ def peak_rss_mb() -> float:
 
     Linux keeps two: that of `getrusage` starts at the peak of the process that made this one.
     """
-    try:
-        found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-        if found:
-            return int(found[1]) / 2**10
-    except OSError:
-        pass
+    peak = process_mb("VmHWM")
+    if peak is not None:
+        return peak
     try:
         import resource
     except ImportError:  # Windows
         return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest / 2**20 if sys.platform == "darwin" else highest / 2**10

@@ -21,6 +21,7 @@ from stores.errors import ModelError, StoreError
 RECENT_FRAMES = 5  # kept in full, if the budget has room for more
 LEAST_FRAMES = 2  # kept in full, whatever the budget
 COMPRESSION = 32  # positions of a frame for each of its prototypes
+TABLES = ("keys", "norms", "values", "known", "usage", "life")  # names of `_tables` in a kept state
 log = logging.getLogger("mivos")
 
 
@@ -76,9 +77,8 @@ class BudgetBank(MemoryBank):
     def pass_state(self) -> dict[str, np.ndarray]:
         """Everything about the running pass, for `restore_pass`; views of memory, to be written at once."""
         first = self._certain * self._cells
-        names = ("keys", "norms", "values", "known", "usage", "life")
         rows = {
-            name: table[:, first : self._used].cpu().numpy() for name, table in zip(names, self._tables(), strict=True)
+            name: table[:, first : self._used].cpu().numpy() for name, table in zip(TABLES, self._tables(), strict=True)
         }
         counts = [self._permanent, self._long_rows, self._has_temporary, self._recent]
         return {**rows, "counts": np.array(counts, np.int64)}
@@ -96,7 +96,7 @@ class BudgetBank(MemoryBank):
                 raise ValueError("another budget")
             self._reserve(self._used)
             rows = slice(self._certain * self._cells, self._used)
-            for name, table in zip(("keys", "norms", "values", "known", "usage", "life"), self._tables(), strict=True):
+            for name, table in zip(TABLES, self._tables(), strict=True):
                 table[:, rows] = torch.from_numpy(state[name])
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise StoreError(f"the kept memory of the unfinished round does not fit: {error}") from error

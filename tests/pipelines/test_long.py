@@ -10,10 +10,11 @@ import pytest
 
 from pipelines.engine import ModelChoice
 from pipelines.evaluation import speed
-from pipelines.evaluation.course import WINDOW, Course, folder_mb
+from pipelines.evaluation.course import WINDOW, Course
 from pipelines.evaluation.long import measure_long
 from pipelines.evaluation.recorded import of_long
 from pipelines.rounds import Progress
+from stores.compacting import folder_bytes
 from stores.davis import DavisDataset, write_davis_sequence
 from stores.errors import UsageError
 
@@ -84,4 +85,4 @@ def test_the_size_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x").write_bytes(bytes(1500))
     (tmp_path / "y").write_bytes(bytes(500))
-    assert folder_mb(tmp_path) == pytest.approx(0.002)
+    assert folder_bytes(tmp_path) == pytest.approx(2000)

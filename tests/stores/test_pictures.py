@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines import flow
-from pipelines.evaluation.course import folder_mb
+from stores.compacting import folder_bytes
 from stores.pictures import JPEG, pack, stored_shape, unpack
 from stores.session import Session
 from stores.video import read_frames
@@ -46,7 +46,7 @@ def test_a_session_of_jpegs_is_smaller_and_goes_on_where_it_was(bikes_video: Pat
         for index in (0, 99, 100, 119, 120, exact.num_frames - 1):
             difference = np.abs(exact.frame(index).astype(int) - jpeg.frame(index))
             assert 0 < difference.mean() < 3
-    assert folder_mb(tmp_path / "jpeg") < folder_mb(tmp_path / "exact") / 2.5
+    assert folder_bytes(tmp_path / "jpeg") < folder_bytes(tmp_path / "exact") / 2.5
 
 
 def test_unknown_ways_of_keeping_frames_are_refused(bikes_video: Path, tmp_path: Path) -> None:
